@@ -1,0 +1,2 @@
+//! The `kube-lite` binary.
+fn main() {}
