@@ -1,1 +1,4 @@
-//! kube-lite.
+//! kube-lite: a mini Kubernetes in one binary.
+
+pub mod model;
+pub mod roles;

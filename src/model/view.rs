@@ -1,0 +1,247 @@
+//! What readers get to see.
+
+use serde::{Deserialize, Serialize};
+
+use super::wire::DockerStatus;
+use super::{Health, InstanceId, NodeId, Why, WorkloadId, WorkloadSpec};
+
+/// Answer to `POST /deploy`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeployResponse {
+    /// The workload.
+    pub id: WorkloadId,
+    /// The revision that is now wanted.
+    pub revision: u64,
+    /// What the user should know, e.g. that a host port was not honoured.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// Body of `PUT /workloads/{id}/scale`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScaleRequest {
+    /// How many replicas are wanted.
+    pub replicas: u32,
+}
+
+/// A workload as shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadView {
+    /// What is wanted.
+    pub spec: WorkloadSpec,
+    /// The revision of its template.
+    pub revision: u64,
+    /// Replicas wanted.
+    pub desired: u32,
+    /// Instances that run, ready or not.
+    pub running: u32,
+    /// Instances that are ready and not stopping.
+    pub ready: u32,
+    /// Instances ordered or coming up.
+    pub pending: u32,
+    /// Replicas that wait, each with its reason in `reasons`.
+    pub waiting: u32,
+    /// Replicas that finished.
+    pub done: u32,
+    /// Instances being stopped.
+    #[serde(default)]
+    pub stopping: u32,
+    /// Restarts of all replicas together.
+    #[serde(default)]
+    pub restarts: u64,
+    /// Why it is short of its count; empty when it is not.
+    pub reasons: Vec<Why>,
+    /// A rollout in progress or the last one; `null` if there was none.
+    pub rollout: Option<RolloutView>,
+}
+
+/// A rollout as shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutView {
+    /// The revision it came from.
+    pub from: u64,
+    /// The revision it goes to.
+    pub to: u64,
+    /// `rolling`, `paused`, `aborting`, `done` or `aborted`.
+    pub state: String,
+    /// Instances of the new revision that are ready.
+    pub updated: u32,
+    /// Replicas in all.
+    pub total: u32,
+    /// What it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<String>,
+}
+
+/// One revision in a workload's history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RevisionView {
+    /// Its number.
+    pub revision: u64,
+    /// When it was first deployed, RFC 3339.
+    pub at: String,
+    /// By whom.
+    pub by: String,
+    /// Why: what was asked.
+    pub why: String,
+    /// Whether it is the one wanted now.
+    pub current: bool,
+    /// What it is made of.
+    pub template: super::Template,
+}
+
+/// A node as shown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeView {
+    /// Its name.
+    pub id: NodeId,
+    /// `host:port` of its agent.
+    pub address: String,
+    /// Whether it is alive.
+    pub status: NodeStatus,
+    /// Whether it may get new instances.
+    pub schedulable: bool,
+    /// Seconds since it was last heard; `null` if never in this epoch.
+    pub last_heartbeat_seconds_ago: Option<f64>,
+    /// Instances on it that are not over.
+    pub instances: u32,
+    /// Its Docker daemon.
+    pub docker: DockerStatus,
+    /// The version of its agent.
+    pub version: String,
+    /// Why it may not get new instances, or is not alive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// Whether a node is alive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum NodeStatus {
+    /// Known from before the scheduler's restart, not heard since.
+    #[default]
+    Unknown,
+    /// Heard within 9 s.
+    Alive,
+    /// Silent for 9 s.
+    Dead,
+}
+
+impl NodeStatus {
+    /// The same words as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            NodeStatus::Unknown => "unknown",
+            NodeStatus::Alive => "alive",
+            NodeStatus::Dead => "dead",
+        }
+    }
+}
+
+/// Answer to `GET /discover/{name}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DiscoverView {
+    /// The workload.
+    pub name: WorkloadId,
+    /// One per ready instance and published port.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// Where a ready instance is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Endpoint {
+    /// The instance.
+    pub instance_id: InstanceId,
+    /// Where it runs.
+    pub node_id: NodeId,
+    /// `host:port`.
+    pub address: String,
+    /// The container's port behind it.
+    pub container_port: u16,
+    /// What the probe says; `unknown` while its node is not heard.
+    pub health: Health,
+}
+
+/// One thing that happened, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EventView {
+    /// Grows by one with each event of this epoch, unless it starts higher.
+    pub seq: u64,
+    /// When, RFC 3339, for display.
+    pub at: String,
+    /// The machine word, e.g. `InstanceOrdered`, `NodeDead`.
+    pub kind: String,
+    /// The workload it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<WorkloadId>,
+    /// The node it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeId>,
+    /// The instance it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<InstanceId>,
+    /// One sentence.
+    pub message: String,
+}
+
+/// The story of a workload: `GET /workloads/{id}/explain`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExplainView {
+    /// The workload.
+    pub id: WorkloadId,
+    /// What is wanted, in one sentence.
+    pub wanted: String,
+    /// What is, in one sentence.
+    pub is: String,
+    /// Each replica's state, in replica order; long lists are cut and say so.
+    pub replicas: Vec<ReplicaView>,
+    /// What was decided lately and why, oldest first.
+    pub decided: Vec<EventView>,
+    /// What it is waiting for; empty when everything is as wanted.
+    pub waiting_for: Vec<Why>,
+    /// What to try next.
+    #[serde(default)]
+    pub hints: Vec<String>,
+}
+
+/// One replica in [`ExplainView`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplicaView {
+    /// Its number.
+    pub replica: u32,
+    /// `filled`, `waiting`, `done` or `missing`.
+    pub state: String,
+    /// Times it was restarted.
+    pub restarts: u32,
+    /// In one sentence.
+    pub message: String,
+    /// The instances in it.
+    pub instances: Vec<InstanceId>,
+}
+
+/// Answer to `GET /health` of either role.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HealthView {
+    /// `ok`, or what is wrong.
+    pub status: String,
+    /// The cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// The epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// Version of the binary.
+    pub version: String,
+}

@@ -1,0 +1,3 @@
+//! The roles the binary can take.
+
+pub mod scheduler;

@@ -1,0 +1,3 @@
+//! The scheduler: who is alive, desired versus actual, close the gap.
+
+pub mod message;

@@ -1,0 +1,183 @@
+//! What goes into the scheduler's core and what comes out: plain values that
+//! can be stored, replayed and compared.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::view::{DeployResponse, EventView};
+use crate::model::wire::{
+    Fence, HeartbeatRequest, HeartbeatResponse, OrderAccepted, RegisterRequest, RegisterResponse,
+    RunOrder,
+};
+use crate::model::{ApiError, InstanceId, NodeId, WorkloadId, WorkloadSpec};
+
+/// Milliseconds since the driver started, from a monotonic clock.
+pub type Millis = u64;
+
+/// Where and when a step happens; everything in it that is not in the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    /// Monotonic; decides.
+    pub now: Millis,
+    /// Unix milliseconds; for display and for what must outlive the process.
+    pub wall: u64,
+    /// A random draw; ids and jitter are derived from it.
+    pub draw: u64,
+}
+
+/// Names the waiting caller of a reply; given by the driver, meaningless inside.
+pub type Ticket = u64;
+
+/// One thing that happened, as the core is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Input {
+    /// Time has passed: a deadline, the sweep, or the resync.
+    Tick,
+    /// An agent registers; `peer` is where the connection came from.
+    Register {
+        /// Who waits for the answer.
+        ticket: Ticket,
+        /// Where the connection came from.
+        peer: IpAddr,
+        /// What it said.
+        request: RegisterRequest,
+    },
+    /// An agent reports.
+    Heartbeat {
+        /// Who waits for the answer.
+        ticket: Ticket,
+        /// What it said.
+        request: HeartbeatRequest,
+    },
+    /// A person asks for something.
+    User {
+        /// Who waits for the answer.
+        ticket: Ticket,
+        /// Who it is, for the history.
+        by: String,
+        /// What is asked.
+        call: UserCall,
+    },
+    /// An order to an agent was answered, or could not be delivered.
+    Answered {
+        /// The node it was for.
+        node: NodeId,
+        /// The instance it was about.
+        id: InstanceId,
+        /// Which order.
+        kind: OrderKind,
+        /// The incarnation it was fenced with.
+        incarnation: u64,
+        /// What came of it.
+        answer: OrderAnswer,
+    },
+}
+
+/// What people can ask for. Already validated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UserCall {
+    /// Create or change a workload.
+    Deploy(Box<WorkloadSpec>),
+    /// Change the number of replicas.
+    Scale {
+        /// The workload.
+        id: WorkloadId,
+        /// The new number.
+        replicas: u32,
+    },
+    /// Delete a workload and all its containers.
+    Delete(WorkloadId),
+    /// Forget a node for good.
+    RemoveNode(NodeId),
+    /// Allow or forbid new instances on a node.
+    SetSchedulable {
+        /// The node.
+        id: NodeId,
+        /// Whether it may get new instances.
+        schedulable: bool,
+    },
+}
+
+/// What a caller gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// Registered.
+    Registered(RegisterResponse),
+    /// Heartbeat taken in.
+    Beat(HeartbeatResponse),
+    /// Deployed, durable.
+    Deployed(DeployResponse),
+    /// Done, durable; nothing more to say.
+    Done,
+}
+
+/// The two orders there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum OrderKind {
+    /// `POST /run`.
+    Run,
+    /// `POST /stop/{id}`.
+    Stop,
+}
+
+/// What came of an order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OrderAnswer {
+    /// 202.
+    Accepted(OrderAccepted),
+    /// Another status; the agent did not note the order.
+    Refused(ApiError),
+    /// No answer: it may or may not have been noted.
+    Unanswered(String),
+}
+
+/// An order to carry out: deliver this to that agent and report the answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// `host:port` of the agent.
+    pub address: String,
+    /// Who it is for and who gives it.
+    pub fence: Fence,
+    /// What to do.
+    pub body: OrderBody,
+}
+
+/// What an order says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OrderBody {
+    /// Run this.
+    Run(Box<RunOrder>),
+    /// Stop this.
+    Stop {
+        /// The instance.
+        id: InstanceId,
+        /// How long to go on serving before SIGTERM.
+        drain_ms: u64,
+        /// Why, for logs.
+        why: String,
+    },
+}
+
+/// What one step decided. The shell writes `records` first, in one batch, and
+/// only then releases the rest.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// Changes of durable state.
+    pub records: Vec<Record>,
+    /// Orders to deliver.
+    pub orders: Vec<Order>,
+    /// Answers to callers.
+    pub replies: Vec<(Ticket, Result<Reply, ApiError>)>,
+    /// What happened and why; already in the ring of the state.
+    pub events: Vec<EventView>,
+}
+
+/// One change of durable state: a key and its new value, or none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// `meta`, `workload/NAME`, `node/ID`, `replica/NAME/N` …
+    pub key: String,
+    /// JSON; `None` removes the key.
+    pub value: Option<serde_json::Value>,
+}
