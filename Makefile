@@ -61,4 +61,4 @@ cargo:
 
 rustfmt clippy: cargo
 	@$(CARGO) $(@:rustfmt=fmt) --version >/dev/null 2>&1 || { echo 'error: cargo $(@:rustfmt=fmt) is missing;' \
-		'run: rustup component add $@ (Debian: apt-get install rust-$@ or $@)' >&2; exit 1; }
+		'run: rustup component add $@' >&2; exit 1; }
