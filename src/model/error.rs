@@ -71,3 +71,36 @@ impl ApiError {
         made
     }
 }
+
+/// A piece of foreign text as it may stand in a sentence: quoted, cut to a
+/// readable length, and with nothing in it that could forge a log line or
+/// colour a terminal.
+pub fn shown(text: &str) -> String {
+    const LONGEST: usize = 64;
+    let mut quoted = String::from("\"");
+    let mut characters = text.chars();
+    for character in characters.by_ref().take(LONGEST) {
+        match character {
+            '"' => quoted.push_str("\\\""),
+            '\'' => quoted.push('\''),
+            other => quoted.extend(other.escape_debug()),
+        }
+    }
+    if characters.next().is_some() {
+        quoted.push('…');
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_is_tamed() {
+        assert_eq!(shown("it's"), "\"it's\"");
+        assert_eq!(shown("a\"b\n\u{1b}[31m"), "\"a\\\"b\\n\\u{1b}[31m\"");
+        assert_eq!(shown(&"x".repeat(100)), format!("\"{}…\"", "x".repeat(64)));
+    }
+}
