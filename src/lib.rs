@@ -1,4 +1,5 @@
 //! kube-lite: a mini Kubernetes in one binary.
 
+pub mod client;
 pub mod model;
 pub mod roles;
