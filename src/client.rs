@@ -327,13 +327,12 @@ fn base_url(given: &str) -> Result<String, ClientError> {
         let why = format!("{why}; expected something like http://127.0.0.1:8080");
         ClientError::BadUrl { given: given.to_owned(), why }
     };
-    let trimmed = given.trim().trim_end_matches('/');
-    let url = match trimmed.split_once("://") {
-        None if trimmed.is_empty() => return Err(bad("it is empty")),
-        None => format!("http://{trimmed}"),
-        Some(("http", _)) => trimmed.to_owned(),
+    let rest = match given.trim().split_once("://") {
+        None => given.trim(),
+        Some(("http", rest)) => rest,
         Some((scheme, _)) => return Err(bad(&format!("{scheme:?} is not spoken here, only http"))),
     };
+    let url = format!("http://{}", rest.trim_end_matches('/'));
     let uri: Uri = url.parse().map_err(|error| bad(&format!("{error}")))?;
     if uri.host().is_none_or(str::is_empty) {
         return Err(bad("it names no host"));

@@ -91,7 +91,9 @@ pub fn logs(instance: &str, tail: Option<u64>, follow: bool) -> String {
 
 /// The path of the events after `since`, of one workload or of all.
 pub fn events(since: Option<u64>, workload: Option<&str>, follow: bool) -> String {
-    let mut query = form_urlencoded::Serializer::new("/events?".to_owned());
+    let path = "/events?".to_owned();
+    let query_begins = path.len();
+    let mut query = form_urlencoded::Serializer::for_suffix(path, query_begins);
     if let Some(since) = since {
         query.append_pair("since", &since.to_string());
     }
@@ -121,16 +123,16 @@ mod tests {
     #[test]
     fn paths() {
         let cases = [
-            (workload("web").path(), "/workloads/web"),
-            (workload("../x y").path(), "/workloads/..%2Fx%20y"),
-            (instances(None).path(), "/instances"),
-            (instances(Some("a&b")).path(), "/instances?workload=a%26b"),
-            (&logs("web-r1-x", None, false), "/logs/web-r1-x"),
-            (&logs("web-r1-x", Some(5), false), "/logs/web-r1-x?tail=5"),
-            (&logs("web-r1-x", None, true), "/logs/web-r1-x?follow=true"),
-            (&logs("web-r1-x", Some(0), true), "/logs/web-r1-x?tail=0&follow=true"),
-            (&events(None, None, false), "/events"),
-            (&events(Some(7), Some("web"), true), "/events?since=7&workload=web&follow=true"),
+            (workload("web").path, "/workloads/web"),
+            (workload("../x y").path, "/workloads/..%2Fx%20y"),
+            (instances(None).path, "/instances"),
+            (instances(Some("a&b")).path, "/instances?workload=a%26b"),
+            (logs("web-r1-x", None, false), "/logs/web-r1-x"),
+            (logs("web-r1-x", Some(5), false), "/logs/web-r1-x?tail=5"),
+            (logs("web-r1-x", None, true), "/logs/web-r1-x?follow=true"),
+            (logs("web-r1-x", Some(0), true), "/logs/web-r1-x?tail=0&follow=true"),
+            (events(None, None, false), "/events"),
+            (events(Some(7), Some("web"), true), "/events?since=7&workload=web&follow=true"),
         ];
         for (made, wanted) in cases {
             assert_eq!(made, wanted);

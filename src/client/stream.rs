@@ -62,6 +62,7 @@ impl Lines {
                 return Ok(Some(line));
             }
             if self.ended {
+                self.searched = 0;
                 let rest = self.buffer.split().freeze();
                 return Ok((!rest.is_empty()).then_some(rest));
             }
