@@ -128,10 +128,7 @@ impl App {
     fn answer(&self, request: &Request) -> Option<Reply> {
         match (request.method.as_str(), request.path.as_str()) {
             ("GET", "/healthz") => self.health(),
-            _ => Some(
-                self.route(request)
-                    .unwrap_or_else(|wrong| reply(400, wrong + "\n")),
-            ),
+            _ => Some(self.route(request).unwrap_or_else(|wrong| reply(400, wrong + "\n"))),
         }
     }
 
@@ -144,17 +141,9 @@ impl App {
         if !matches!((method, changes), ("GET", _) | ("POST", true)) {
             return Ok(reply(405, format!("no {method} for {path}\n{ROUTES}")));
         }
-        let Settings {
-            version,
-            instance,
-            node,
-            ..
-        } = &self.settings;
+        let Settings { version, instance, node, .. } = &self.settings;
         Ok(match path {
-            "/" => reply(
-                200,
-                format!("hello from {instance} on {node}, version {version}\n"),
-            ),
+            "/" => reply(200, format!("hello from {instance} on {node}, version {version}\n")),
             "/json" => {
                 let fields = [("instance", instance), ("node", node), ("version", version)];
                 let fields = fields.map(|(name, value)| format!("\"{name}\":{}", json(value)));
@@ -174,10 +163,7 @@ impl App {
             }
             "/exit" => {
                 let code = ask("code", 255, 0)?;
-                Reply {
-                    exit: Some(code as u8),
-                    ..reply(200, format!("exiting with {code}\n"))
-                }
+                Reply { exit: Some(code as u8), ..reply(200, format!("exiting with {code}\n")) }
             }
             "/log" => {
                 let write: fn(&str) = match request.query.get("stream").map(String::as_str) {
@@ -254,8 +240,7 @@ impl App {
 
 fn environment() -> Text {
     let all = std::env::vars_os();
-    all.map(|(k, v)| (k.to_string_lossy().into(), v.to_string_lossy().into()))
-        .collect()
+    all.map(|(k, v)| (k.to_string_lossy().into(), v.to_string_lossy().into())).collect()
 }
 
 /// A line on stdout; a log that nobody takes is no reason to stop.
@@ -327,9 +312,7 @@ fn main() {
         .map_err(|e| format!("cannot listen on port {port}: {e}"));
     let (address, listener) = listener.unwrap_or_else(fail(1));
     let (instance, version) = (&app.settings.instance, &app.settings.version);
-    log(&format!(
-        "hello {instance} version {version} listening on {address}"
-    ));
+    log(&format!("hello {instance} version {version} listening on {address}"));
     for stream in listener.incoming() {
         let Ok(stream) = stream else {
             sleep(Duration::from_millis(10)); // out of descriptors
@@ -337,9 +320,7 @@ fn main() {
         };
         let app = app.clone();
         // Without a thread left the connection is dropped, and the client sees it close.
-        let _ = thread::Builder::new()
-            .stack_size(256 * 1024)
-            .spawn(move || app.serve(&stream));
+        let _ = thread::Builder::new().stack_size(256 * 1024).spawn(move || app.serve(&stream));
     }
 }
 

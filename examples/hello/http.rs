@@ -59,9 +59,7 @@ impl Request {
                 Some(("connection", "keep-alive")) => request.close = false,
                 Some(("transfer-encoding", _)) => return Err(bad("send a Content-Length")),
                 Some(("content-length", length)) => {
-                    body = length
-                        .parse()
-                        .map_err(|_| bad("Content-Length is no number"))?;
+                    body = length.parse().map_err(|_| bad("Content-Length is no number"))?;
                 }
                 Some(_) => {}
             }
@@ -96,12 +94,7 @@ pub struct Reply {
 }
 
 pub fn reply(status: u16, body: impl Into<String>) -> Reply {
-    Reply {
-        status,
-        kind: "text/plain; charset=utf-8",
-        body: body.into(),
-        exit: None,
-    }
+    Reply { status, kind: "text/plain; charset=utf-8", body: body.into(), exit: None }
 }
 
 impl Reply {
@@ -115,9 +108,7 @@ impl Reply {
             _ => "Service Unavailable",
         };
         let clean = |value: &str| value.replace(char::is_control, " ");
-        let own = own
-            .iter()
-            .map(|(name, value)| format!("{name}: {}\r\n", clean(value)));
+        let own = own.iter().map(|(name, value)| format!("{name}: {}\r\n", clean(value)));
         let answer = format!(
             "HTTP/1.1 {} {word}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: {}\r\n{}\r\n{}",
             self.status,
@@ -150,9 +141,7 @@ pub fn number(
     };
     match value.parse() {
         Ok(number) if number <= max => Ok(Some(number)),
-        _ => Err(format!(
-            "{name} must be a whole number from 0 to {max}, not {value:?}"
-        )),
+        _ => Err(format!("{name} must be a whole number from 0 to {max}, not {value:?}")),
     }
 }
 

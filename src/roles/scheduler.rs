@@ -2,6 +2,8 @@
 
 pub mod chronicle;
 pub mod core;
+mod dispatch;
+pub mod driver;
 pub mod durable;
 mod explain;
 mod intake;

@@ -161,6 +161,10 @@ impl Core {
         for id in self.state.nodes.keys() {
             self.agenda.deadlines.insert((self.state.now, Deadline::Node(id.clone())));
         }
+        if let Some(guard) = &self.state.mass_loss {
+            let ends = guard.since + self.timing.mass_loss_hold_ms;
+            self.agenda.deadlines.insert((ends, Deadline::MassLoss));
+        }
     }
 
     fn reply(&mut self, ticket: Ticket, reply: Result<Reply, ApiError>) {

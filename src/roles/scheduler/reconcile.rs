@@ -74,21 +74,28 @@ impl Core {
             self.edit_replica(name, number, |replica| replica.done = None);
             self.record_replica(name, number);
         }
-        let place = self.place_of(&workload, replica, !effective.is_empty());
+        let place = self.place_of(&workload, number, replica, !effective.is_empty());
         self.file_replica(name, number, place);
         if workload.healing == Some(number) && self.is_healed(&effective, place) {
             self.edit_workload(name, |w| w.healing = None);
         }
     }
 
-    fn place_of(&self, workload: &Workload, replica: &Replica, filled: bool) -> Place {
+    fn place_of(
+        &mut self,
+        workload: &Workload,
+        number: u32,
+        replica: &Replica,
+        filled: bool,
+    ) -> Place {
         if filled {
             return Place::Filled;
         }
         if replica.done.is_some() {
             return Place::Done;
         }
-        if replica.not_before.is_some_and(|at| at > self.state.now) {
+        if let Some(at) = replica.not_before.filter(|at| *at > self.state.now) {
+            self.look_at_replica_at(at, &workload.spec.name, number);
             return Place::Resting;
         }
         let lost = replica
