@@ -491,15 +491,25 @@ impl World {
     /// One step of the core, its records on the disk, its orders on the way.
     pub fn feed(&mut self, input: Input) {
         let moment = self.moment();
-        let known: BTreeSet<InstanceId> = self.core.state.instances.keys().cloned().collect();
-        let occupied = self.occupied_in_truth();
+        let before = self.core.state.clone();
+        let visits = self.core.visits;
         let step = self.core.step(moment, input);
         self.stepped_at = self.now;
-        let born: Vec<InstanceId> =
-            self.core.state.instances.keys().filter(|id| !known.contains(*id)).cloned().collect();
-        self.check_starts(&born, &occupied);
+        // Where nothing was looked at and nothing was said, nothing has changed.
+        let changed = visits != self.core.visits || !step.events.is_empty();
+        if changed {
+            let after = &self.core.state.instances;
+            let born: Vec<InstanceId> =
+                after.keys().filter(|id| !before.instances.contains_key(*id)).cloned().collect();
+            if !born.is_empty() {
+                let occupied = self.occupied_in_truth(&before);
+                self.check_starts(&born, &occupied);
+            }
+        }
         self.carry_out(step);
-        self.check();
+        if changed {
+            self.check();
+        }
     }
 
     fn carry_out(&mut self, step: Step) {
@@ -1028,9 +1038,8 @@ impl World {
 
     /// Per workload: what Docker really has or is about to have, on nodes that
     /// the scheduler counts, whatever the scheduler believes to be there.
-    fn occupied_in_truth(&self) -> BTreeMap<WorkloadId, BTreeSet<InstanceId>> {
+    fn occupied_in_truth(&self, state: &State) -> BTreeMap<WorkloadId, BTreeSet<InstanceId>> {
         let mut occupied: BTreeMap<WorkloadId, BTreeSet<InstanceId>> = BTreeMap::new();
-        let state = &self.core.state;
         let counted = |node: &NodeId, id: &InstanceId| {
             state
                 .nodes

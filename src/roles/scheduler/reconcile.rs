@@ -315,16 +315,18 @@ impl Core {
         Some(why)
     }
 
-    /// Notes why missing replicas are not started; says it once.
+    /// Notes why missing replicas are not started; says each reason once, not
+    /// each change of its wording.
     fn hold(&mut self, name: &WorkloadId, why: Option<Why>) {
         let Some(workload) = self.state.workloads.get(name) else { return };
         if workload.held == why {
             return;
         }
+        let is_news = workload.held.as_ref().map(|w| w.reason) != why.as_ref().map(|w| w.reason);
         if let Some(slot) = self.state.workloads.get_mut(name) {
             Arc::make_mut(slot).held = why.clone();
         }
-        if let Some(why) = why.filter(|why| why.reason != Reason::WaitingForStops) {
+        if let Some(why) = why.filter(|why| is_news && why.reason != Reason::WaitingForStops) {
             self.note_workload(name, "ReplicasWaiting", format!("{name} waits: {}", why.message));
         }
     }
