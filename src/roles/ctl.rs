@@ -5,6 +5,7 @@
 
 pub mod args;
 mod change;
+mod completion;
 mod events;
 mod live;
 mod logs;
@@ -60,17 +61,6 @@ async fn obey(args: CtlArgs, whole: impl FnOnce() -> clap::Command) -> Result<()
         Command::Rollout(RolloutCommand::History(args)) => {
             show::history(session, &args.workload).await
         }
-        Command::Completion { shell } => completion(session, *shell, whole()),
+        Command::Completion { shell } => session.say(completion::script(*shell, whole())),
     }
-}
-
-fn completion(
-    session: &Session,
-    shell: clap_complete::Shell,
-    mut whole: clap::Command,
-) -> Result<(), Stop> {
-    let mut script = Vec::new();
-    let name = whole.get_name().to_owned();
-    clap_complete::generate(shell, &mut whole, name, &mut script);
-    session.say(script)
 }

@@ -1,6 +1,8 @@
 //! Commands that change something.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::args::{DeleteArgs, DeployArgs, ScaleArgs};
 use super::progress::{self, Goal, Seen};
@@ -46,7 +48,8 @@ pub async fn deploy(session: &Session, args: &DeployArgs) -> Result<(), Stop> {
             &Wait {
                 workload: id,
                 goal: Goal::Revision(response.revision),
-                timeout: args.wait.timeout.saturating_sub(began.elapsed()).max(Duration::ZERO),
+                began,
+                timeout: args.wait.timeout,
                 fail_fast: args.fail_fast,
             },
         )
@@ -83,9 +86,11 @@ pub async fn scale(session: &Session, args: &ScaleArgs) -> Result<(), Stop> {
         );
     }
     let goal = Goal::Replicas(args.replicas);
-    let seen =
-        wait(session, &Wait { workload: id, goal, timeout: args.wait.timeout, fail_fast: false })
-            .await?;
+    let seen = wait(
+        session,
+        &Wait { workload: id, goal, began, timeout: args.wait.timeout, fail_fast: false },
+    )
+    .await?;
     settled(session, id, &seen, began.elapsed()).await
 }
 
@@ -98,8 +103,8 @@ pub async fn delete(session: &Session, args: &DeleteArgs) -> Result<(), Stop> {
     if !args.wait.wanted(session.on_terminal) {
         return tell(session, &format!("{id}: deleted; its containers are being stopped"));
     }
-    let wanted =
-        Wait { workload: id, goal: Goal::Gone, timeout: args.wait.timeout, fail_fast: false };
+    let (began, timeout) = (Instant::now(), args.wait.timeout);
+    let wanted = Wait { workload: id, goal: Goal::Gone, began, timeout, fail_fast: false };
     wait(session, &wanted).await?;
     tell(session, &format!("{id}: deleted, and nothing of it is left"))
 }

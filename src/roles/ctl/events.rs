@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::args::EventsArgs;
 use super::render::event;
+use super::render::words::sentence;
 use super::session::Session;
 use super::stop::Stop;
 use crate::client::{ClientError, Lines};
@@ -119,7 +120,7 @@ impl Reader<'_> {
                 }
                 Err(error) if error.is_transient() => {
                     if !said {
-                        let words = self.session.in_words(&error);
+                        let words = sentence(&self.session.in_words(&error));
                         self.session.remark(&format!("{words} Waiting for it; Ctrl-C ends this."));
                     }
                     said = true;

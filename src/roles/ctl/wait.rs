@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::live::{Progress, look_for};
 use super::progress::{self, Goal, Seen, Verdict};
+use super::render::words::sentence;
 use super::session::Session;
 use super::stop::Stop;
 use crate::client::ClientError;
@@ -21,7 +22,9 @@ pub struct Wait<'a> {
     pub workload: &'a str,
     /// When it is over.
     pub goal: Goal,
-    /// When to give up.
+    /// When the user began to wait.
+    pub began: Instant,
+    /// When to give up, counted from there.
     pub timeout: Duration,
     /// Whether to give up once waiting cannot help.
     pub fail_fast: bool,
@@ -47,14 +50,13 @@ async fn look_again_and_again(
     wait: &Wait<'_>,
     progress: &mut Progress,
 ) -> Result<Seen, Stop> {
-    let began = Instant::now();
     let mut last = Seen::default();
     let mut was_wanted = false;
     let mut said_hopeless = false;
     let mut in_trouble = false;
     loop {
         let asked = Instant::now();
-        let left = wait.timeout.saturating_sub(began.elapsed());
+        let left = wait.timeout.saturating_sub(wait.began.elapsed());
         let looked = tokio::time::timeout(left.max(EVERY), look(session, wait.workload)).await;
         match looked {
             Err(_) => return Err(timed_out(session, wait, &last)),
@@ -76,7 +78,7 @@ async fn look_again_and_again(
             Ok(Err(error)) if error.is_transient() => {
                 if !in_trouble {
                     let words = session.in_words(&error);
-                    progress.remark(session, &format!("{words} Still trying."));
+                    progress.remark(session, &format!("{} Still trying.", sentence(&words)));
                 }
                 in_trouble = true;
             }
@@ -90,7 +92,7 @@ async fn look_again_and_again(
             progress.remark(session, &format!("{why}\n  Waiting on; Ctrl-C ends it. See: {next}"));
             said_hopeless = true;
         }
-        if began.elapsed() >= wait.timeout {
+        if wait.began.elapsed() >= wait.timeout {
             return Err(timed_out(session, wait, &last));
         }
         tokio::time::sleep(EVERY.max(asked.elapsed() * 3)).await;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::render::words::sentence;
 use super::render::{Look, json};
 use super::session::Session;
 use super::stop::Stop;
@@ -117,7 +118,7 @@ async fn again_and_again<T>(
 /// A page as it fits on a screen of `height` lines, with a word on top.
 fn screen(text: &str, trouble: &Option<String>, base: &str, height: usize) -> String {
     let head = match trouble {
-        Some(trouble) => format!("{trouble} This is the last that was known:"),
+        Some(trouble) => format!("{} This is the last that was known:", sentence(trouble)),
         None => format!("{base}, every {} s; Ctrl-C ends it", EVERY.as_secs()),
     };
     let lines: Vec<&str> = text.lines().collect();

@@ -31,6 +31,12 @@ pub fn count(number: u64, one: &str) -> String {
     format!("{number} {one}{}", if number == 1 { "" } else { "s" })
 }
 
+/// `text` with a full stop, unless it ends in some mark already.
+pub fn sentence(text: &str) -> String {
+    let ended = text.ends_with(['.', '!', '?', ':', ')']);
+    if ended { text.to_owned() } else { format!("{text}.") }
+}
+
 /// The time of day of an RFC 3339 time in the reader's zone, with the day when
 /// it was another one. What is no time is shown as it is.
 pub fn clock(at: &str, now: Timestamp, zone: &TimeZone) -> String {
