@@ -24,12 +24,21 @@ pub struct CtlArgs {
         global = true,
         env = "KUBE_LITE_SERVER",
         default_value = "http://127.0.0.1:8080",
+        help_heading = "Global options",
         value_name = "URL",
         value_hint = ValueHint::Url
     )]
     pub server: String,
     /// How to show what is asked for
-    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        help_heading = "Global options",
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
+    )]
     pub output: Output,
     /// What to do.
     #[command(subcommand)]
@@ -181,6 +190,7 @@ pub struct ScaleArgs {
     /// The workload's name
     pub workload: String,
     /// How many replicas are wanted
+    #[arg(value_parser = replicas, allow_negative_numbers = true)]
     pub replicas: u32,
     /// Whether to wait.
     #[command(flatten)]
@@ -251,6 +261,11 @@ pub enum NodeCommand {
 pub enum RolloutCommand {
     /// List the revisions of a workload
     History(WorkloadArgs),
+}
+
+/// A number of replicas; how many are too many, the scheduler knows.
+fn replicas(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| "expected a whole number, 0 or more".to_owned())
 }
 
 /// A length of time as people write it; a bare number is seconds.
