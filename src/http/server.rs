@@ -50,7 +50,7 @@ impl Default for Limits {
         Self {
             connections: 16_000,
             header_bytes: 16 * 1024,
-            header_read: Duration::from_secs(15),
+            header_read: Duration::from_secs(30),
             write_stall: Duration::from_secs(120),
             drain: Duration::from_secs(5),
         }

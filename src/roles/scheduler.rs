@@ -13,6 +13,7 @@ pub mod placement;
 mod reconcile;
 mod registry;
 pub mod replica;
+pub mod server;
 pub mod state;
 pub mod store;
 mod users;
