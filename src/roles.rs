@@ -1,3 +1,4 @@
 //! The roles the binary can take.
 
+pub mod agent;
 pub mod scheduler;
