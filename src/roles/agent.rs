@@ -14,3 +14,6 @@ mod orders;
 pub mod probe;
 mod retention;
 mod snapshot;
+
+#[cfg(test)]
+mod tests;

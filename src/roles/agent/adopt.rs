@@ -60,12 +60,15 @@ impl AgentCore {
             return;
         }
         match self.instances.get(&id) {
-            Some(known) if known.is_changing() || known.touched > number => {}
-            Some(known) if known.has_container(&facts.container_id) => self.refresh(&id, &facts),
-            Some(known) if known.present_container().is_some() => {
+            Some(known) if known.is_changing() => {}
+            Some(known)
+                if known.present_container().is_some_and(|own| own != facts.container_id) =>
+            {
                 // A second container with the labels of a known one.
                 self.remove_stray(facts.container_id);
             }
+            Some(known) if known.touched > number => {}
+            Some(known) if known.has_container(&facts.container_id) => self.refresh(&id, &facts),
             // The launch that got no answer did make it after all.
             Some(known) if !known.phase.is_final() => self.refresh(&id, &facts),
             Some(_) => self.remove_stray(facts.container_id),
@@ -102,6 +105,9 @@ impl AgentCore {
         self.leave_image(id);
         if let Some(instance) = self.instances.get_mut(id) {
             instance.adopted |= instance.phase < Phase::Running;
+            if instance.unsure && instance.leaving.is_some() {
+                instance.clear_trouble();
+            }
         }
         self.take_facts(id, facts);
         self.advance(id);

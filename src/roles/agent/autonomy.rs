@@ -118,7 +118,6 @@ impl AgentCore {
         let successor = order.id.clone();
         let instance = Instance::ordered(order, self.contact.seq, self.now());
         self.instances.insert(successor.clone(), instance);
-        self.superseded(id);
         self.unacknowledged.retain(|(_, _, other)| other != id);
         self.may_be_retired(id);
         self.news();

@@ -281,6 +281,9 @@ impl AgentCore {
             status.state = state;
             self.docker.since = self.moment.now_ms;
             self.news();
+            if state == DockerState::Ok {
+                self.forgive_stalls();
+            }
             self.advance_all();
         }
     }

@@ -274,12 +274,23 @@ impl AgentCore {
             let Some(pull) = self.images.get(&image).and_then(|work| work.pull.as_ref()) else {
                 continue;
             };
-            let waited_for = !pull.waiting.is_empty();
-            if waited_for && pull.in_flight && now >= pull.moved_at.saturating_add(stall) {
-                self.pull_stalled(&image);
-            } else {
+            let stalled = now >= pull.moved_at.saturating_add(stall);
+            if pull.waiting.is_empty() || !stalled {
                 self.start_pull(&image);
+            } else if pull.in_flight {
+                self.pull_stalled(&image);
+            } else if self.docker_ok() {
+                let why = pull.trouble.clone().unwrap_or_default();
+                self.pull_failed(&image, why);
             }
+        }
+    }
+
+    /// Docker is back. That it was away says nothing about pulls.
+    pub(super) fn forgive_stalls(&mut self) {
+        let now = self.moment.now_ms;
+        for pull in self.images.values_mut().filter_map(|work| work.pull.as_mut()) {
+            pull.moved_at = now;
         }
     }
 

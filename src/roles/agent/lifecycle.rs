@@ -31,15 +31,11 @@ impl AgentCore {
     /// Does whatever comes next for an instance.
     pub(super) fn advance(&mut self, id: &InstanceId) {
         let now = self.now();
+        let (docker_ok, synced, met_scheduler) = (self.docker_ok(), self.synced, self.contact.met);
         let Some(instance) = self.instances.get_mut(id) else { return };
         let health_changed = instance.prober.as_mut().is_some_and(|prober| prober.pass_time(now));
-        let gates = Gates {
-            now,
-            docker_ok: self.docker_ok(),
-            synced: self.synced,
-            met_scheduler: self.contact.met,
-            image_seen: self.images_seen.contains(&instance.order.template.image),
-        };
+        let image_seen = self.images_seen.contains(&instance.order.template.image);
+        let gates = Gates { now, docker_ok, synced, met_scheduler, image_seen };
         let next = instance.next(&gates);
         let rest_until = if let Next::Rest(until) = next { until } else { None };
         debug_assert!(rest_until.is_none_or(|until| until > now), "{id} rests until the past");
