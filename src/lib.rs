@@ -1,4 +1,6 @@
 //! kube-lite: a mini Kubernetes in one binary.
 
+pub mod client;
+pub mod http;
 pub mod model;
 pub mod roles;

@@ -71,3 +71,39 @@ impl ApiError {
         made
     }
 }
+
+/// A piece of foreign text as it may stand in a sentence: cut to a readable
+/// length, and with nothing in it that could forge a log line or colour a
+/// terminal.
+pub fn tame(text: &str) -> String {
+    const LONGEST: usize = 64;
+    let mut tamed = String::new();
+    let mut characters = text.chars();
+    for character in characters.by_ref().take(LONGEST) {
+        match character {
+            '"' | '\'' | '\\' => tamed.push(character),
+            other => tamed.extend(other.escape_debug()),
+        }
+    }
+    if characters.next().is_some() {
+        tamed.push('…');
+    }
+    tamed
+}
+
+/// The same in double quotes.
+pub fn shown(text: &str) -> String {
+    format!("\"{}\"", tame(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_is_tamed() {
+        assert_eq!(shown("it's"), "\"it's\"");
+        assert_eq!(tame("a\"b\n\u{1b}[31m"), "a\"b\\n\\u{1b}[31m");
+        assert_eq!(shown(&"x".repeat(100)), format!("\"{}…\"", "x".repeat(64)));
+    }
+}

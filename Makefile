@@ -1,0 +1,64 @@
+# kube-lite. `make` lists what there is; `make dev` and `make test` do all their set-up themselves.
+
+CARGO ?= cargo
+export CARGO
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+# Cargo has its own parallelism; make's would only disturb it, and these steps are in order.
+.NOTPARALLEL:
+RUN := env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+# More options for `kube-lite dev`, e.g. make dev ARGS="--nodes 5"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help dev test build image fmt lint clean docker test-tools cargo clippy rustfmt fmtcheck
+
+help: ## this list
+	@sed -nE 's/^([a-z]+):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS='	' read -r name what; do \
+		printf '  make %-8s %s\n' "$$name" "$$what"; done
+
+dev: docker build image ## three nodes and a sample app on this machine's Docker; Ctrl-C stops it all
+	@echo '==> starting kube-lite dev'
+	@exec target/release/kube-lite dev --deploy examples/hello.json $(ARGS)
+
+test: docker test-tools image fmtcheck lint ## every test there is, formatting and lints included
+	@echo '==> running the tests'
+	@$(RUN) $(CARGO) test --locked --workspace
+
+build: cargo ## the release binary, target/release/kube-lite
+	@echo '==> building kube-lite (release)'
+	@$(RUN) $(CARGO) build --release --locked --bin kube-lite
+	@[ target/release -ef '$(TARGET)/release' ] || \
+		{ mkdir -p target/release && cp -f '$(TARGET)/release/kube-lite' target/release/; }
+
+image: cargo docker ## the sample image, kube-lite/hello:v1 and :v2
+	@$(RUN) scripts/sample-image
+
+fmt: rustfmt ## format the code
+	@$(RUN) $(CARGO) fmt --all
+
+lint: clippy ## clippy, with warnings as errors
+	@echo '==> linting'
+	@$(RUN) $(CARGO) clippy --quiet --locked --workspace --all-targets -- -D warnings
+
+clean: ## remove what was built
+	@$(RUN) $(CARGO) clean
+
+fmtcheck: rustfmt
+	@echo '==> checking the format'
+	@$(RUN) $(CARGO) fmt --all --check || { echo 'error: not formatted; run: make fmt' >&2; exit 1; }
+
+docker:
+	@$(RUN) scripts/docker-up
+
+test-tools:
+	@$(RUN) scripts/test-tools
+
+cargo:
+	@command -v $(CARGO) >/dev/null || { echo 'error: there is no cargo; install Rust, then try again' >&2; exit 1; }
+
+rustfmt clippy: cargo
+	@$(CARGO) $(@:rustfmt=fmt) --version >/dev/null 2>&1 || { echo 'error: cargo $(@:rustfmt=fmt) is missing;' \
+		'run: rustup component add $@' >&2; exit 1; }

@@ -1,0 +1,368 @@
+//! The typed HTTP client: command line → scheduler, agent → scheduler, and
+//! ([`AgentClient`]) scheduler → agent.
+//!
+//! What is read is read leniently: fields this build does not know are ignored,
+//! so that one release of skew works either way.
+
+mod error;
+pub mod query;
+mod stream;
+mod transport;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::{Method, Uri};
+use serde::Serialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+pub use error::ClientError;
+pub use query::Query;
+pub use stream::{ByteStream, Lines};
+use transport::Transport;
+
+use crate::model::view::{
+    DeployResponse, DiscoverView, ExplainView, HealthView, NodeView, RevisionView, ScaleRequest,
+    WorkloadView,
+};
+use crate::model::wire::{
+    HeartbeatRequest, HeartbeatResponse, OrderAccepted, RegisterRequest, RegisterResponse,
+    RunRequest, StopRequest,
+};
+use crate::model::{ContainerInstance, InstanceId};
+
+/// An answer has to come within this long, unless said otherwise.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// A list of a million instances still fits.
+const LARGEST_REPLY: usize = 2 << 30;
+/// An agent's answers to orders are small.
+const LARGEST_AGENT_REPLY: usize = 1 << 20;
+
+/// Nothing in the body of a request.
+const NO_BODY: Option<&()> = None;
+
+/// Talks to one scheduler. Cheap to clone; clones share their connections.
+#[derive(Clone, Debug)]
+pub struct Client {
+    base: Arc<str>,
+    transport: Transport,
+    timeout: Duration,
+}
+
+impl Client {
+    /// A client of the scheduler at `base`: `http://host:port`, or `host:port`.
+    pub fn new(base: &str) -> Result<Self, ClientError> {
+        let base = base_url(base)?.into();
+        Ok(Self { base, transport: Transport::new(4, LARGEST_REPLY), timeout: TIMEOUT })
+    }
+
+    /// The same client with another limit for each answer.
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Where the scheduler is, without a slash at the end.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Sends `body` as JSON, if there is one, and reads the answer as JSON.
+    pub async fn request<B: Serialize, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+        timeout: Duration,
+    ) -> Result<T, ClientError> {
+        let url = self.url(path);
+        exchange(&self.transport, method, &url, body, timeout).await
+    }
+
+    /// Opens an answer without an end; its first bytes have to come in time.
+    pub async fn stream(&self, path: &str) -> Result<ByteStream, ClientError> {
+        self.transport.open(&self.url(path), self.timeout).await
+    }
+
+    /// Asks, and reads the answer.
+    pub async fn get<T: DeserializeOwned>(&self, query: &Query<T>) -> Result<T, ClientError> {
+        self.request(Method::GET, query.path(), NO_BODY, self.timeout).await
+    }
+
+    /// Asks, and returns the answer word for word.
+    pub async fn get_raw<T>(&self, query: &Query<T>) -> Result<Bytes, ClientError> {
+        self.transport.call(Method::GET, &self.url(query.path()), None, self.timeout).await
+    }
+
+    // --- for people -------------------------------------------------------
+
+    /// Creates or changes a workload from the text of its spec; whatever is
+    /// wrong with the text, the scheduler says.
+    pub async fn deploy(&self, spec: Bytes) -> Result<DeployResponse, ClientError> {
+        let url = self.url("/deploy");
+        let reply = self.transport.call(Method::POST, &url, Some(spec), self.timeout).await?;
+        read(&url, &reply)
+    }
+
+    /// All workloads.
+    pub async fn workloads(&self) -> Result<Vec<WorkloadView>, ClientError> {
+        self.get(&query::workloads()).await
+    }
+
+    /// One workload.
+    pub async fn workload(&self, id: &str) -> Result<WorkloadView, ClientError> {
+        self.get(&query::workload(id)).await
+    }
+
+    /// The story of a workload.
+    pub async fn explain(&self, id: &str) -> Result<ExplainView, ClientError> {
+        self.get(&query::explain(id)).await
+    }
+
+    /// The revisions of a workload.
+    pub async fn history(&self, id: &str) -> Result<Vec<RevisionView>, ClientError> {
+        self.get(&query::history(id)).await
+    }
+
+    /// Changes how many replicas of a workload are wanted.
+    pub async fn scale(&self, id: &str, replicas: u32) -> Result<(), ClientError> {
+        let path = format!("/workloads/{}/scale", query::segment(id));
+        self.act(Method::PUT, &path, Some(&ScaleRequest { replicas })).await
+    }
+
+    /// Deletes a workload and its containers.
+    pub async fn delete(&self, id: &str) -> Result<(), ClientError> {
+        self.act(Method::DELETE, query::workload(id).path(), NO_BODY).await
+    }
+
+    /// All nodes.
+    pub async fn nodes(&self) -> Result<Vec<NodeView>, ClientError> {
+        self.get(&query::nodes()).await
+    }
+
+    /// Keeps new instances off a node.
+    pub async fn cordon(&self, node: &str) -> Result<(), ClientError> {
+        let path = format!("/nodes/{}/cordon", query::segment(node));
+        self.act(Method::POST, &path, NO_BODY).await
+    }
+
+    /// Lets a node have new instances again.
+    pub async fn uncordon(&self, node: &str) -> Result<(), ClientError> {
+        let path = format!("/nodes/{}/uncordon", query::segment(node));
+        self.act(Method::POST, &path, NO_BODY).await
+    }
+
+    /// Forgets a node for good.
+    pub async fn remove_node(&self, node: &str) -> Result<(), ClientError> {
+        let path = format!("/nodes/{}", query::segment(node));
+        self.act(Method::DELETE, &path, NO_BODY).await
+    }
+
+    /// All instances, or those of one workload.
+    pub async fn instances(
+        &self,
+        workload: Option<&str>,
+    ) -> Result<Vec<ContainerInstance>, ClientError> {
+        self.get(&query::instances(workload)).await
+    }
+
+    /// Where a workload is reached.
+    pub async fn discover(&self, name: &str) -> Result<DiscoverView, ClientError> {
+        self.get(&query::discover(name)).await
+    }
+
+    /// The log of an instance, which may also be named by a container id.
+    pub async fn logs(
+        &self,
+        instance: &str,
+        tail: Option<u64>,
+        follow: bool,
+    ) -> Result<ByteStream, ClientError> {
+        self.stream(&query::logs(instance, tail, follow)).await
+    }
+
+    /// What happened after `since`, one JSON object ([`EventView`]) per line.
+    ///
+    /// [`EventView`]: crate::model::view::EventView
+    pub async fn events(
+        &self,
+        since: Option<u64>,
+        workload: Option<&str>,
+        follow: bool,
+    ) -> Result<Lines, ClientError> {
+        Ok(self.stream(&query::events(since, workload, follow)).await?.lines())
+    }
+
+    /// How the scheduler itself is.
+    pub async fn health(&self) -> Result<HealthView, ClientError> {
+        self.get(&query::health()).await
+    }
+
+    // --- for agents -------------------------------------------------------
+
+    /// Introduces an agent.
+    pub async fn register(&self, hello: &RegisterRequest) -> Result<RegisterResponse, ClientError> {
+        self.request(Method::POST, "/register", Some(hello), self.timeout).await
+    }
+
+    /// Reports what an agent has.
+    pub async fn heartbeat(
+        &self,
+        snapshot: &HeartbeatRequest,
+    ) -> Result<HeartbeatResponse, ClientError> {
+        self.request(Method::POST, "/heartbeat", Some(snapshot), self.timeout).await
+    }
+
+    /// A call of whose answer only the success matters.
+    async fn act<B: Serialize>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<(), ClientError> {
+        self.request::<B, IgnoredAny>(method, path, body, self.timeout).await.map(drop)
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+}
+
+/// Talks to any number of agents, each named by its `host:port`. Cheap to
+/// clone; clones share their connections.
+#[derive(Clone, Debug)]
+pub struct AgentClient {
+    transport: Transport,
+    timeout: Duration,
+}
+
+impl AgentClient {
+    /// A client whose calls each have to be answered within `timeout`.
+    pub fn new(timeout: Duration) -> Self {
+        Self { transport: Transport::new(2, LARGEST_AGENT_REPLY), timeout }
+    }
+
+    /// Orders an instance to be run. Returns once the agent has noted it.
+    pub async fn run(
+        &self,
+        address: &str,
+        order: &RunRequest,
+    ) -> Result<OrderAccepted, ClientError> {
+        self.post(address, "/run", order).await
+    }
+
+    /// Orders an instance to be stopped. Returns once the agent has noted it.
+    pub async fn stop(
+        &self,
+        address: &str,
+        id: &InstanceId,
+        order: &StopRequest,
+    ) -> Result<OrderAccepted, ClientError> {
+        let path = format!("/stop/{}", query::segment(id.as_str()));
+        self.post(address, &path, order).await
+    }
+
+    /// The log of an instance, as it arrives.
+    pub async fn logs(
+        &self,
+        address: &str,
+        instance: &str,
+        tail: Option<u64>,
+        follow: bool,
+    ) -> Result<ByteStream, ClientError> {
+        let path = query::logs(instance, tail, follow);
+        self.transport.open(&format!("http://{address}{path}"), self.timeout).await
+    }
+
+    /// How the agent itself is.
+    pub async fn health(&self, address: &str) -> Result<HealthView, ClientError> {
+        let url = format!("http://{address}{}", query::health().path());
+        exchange(&self.transport, Method::GET, &url, NO_BODY, self.timeout).await
+    }
+
+    async fn post<B: Serialize, T: DeserializeOwned>(
+        &self,
+        address: &str,
+        path: &str,
+        body: &B,
+    ) -> Result<T, ClientError> {
+        let url = format!("http://{address}{path}");
+        exchange(&self.transport, Method::POST, &url, Some(body), self.timeout).await
+    }
+}
+
+/// One call with JSON both ways.
+async fn exchange<B: Serialize, T: DeserializeOwned>(
+    transport: &Transport,
+    method: Method,
+    url: &str,
+    body: Option<&B>,
+    timeout: Duration,
+) -> Result<T, ClientError> {
+    let body = match body.map(serde_json::to_vec).transpose() {
+        Ok(body) => body.map(Bytes::from),
+        Err(error) => {
+            let what = format!("was not asked: the request is no JSON ({error})");
+            return Err(ClientError::BadReply { url: url.to_owned(), what });
+        }
+    };
+    let reply = transport.call(method, url, body, timeout).await?;
+    read(url, &reply)
+}
+
+/// The body of a 2xx answer as a value. An empty body counts as `null`.
+fn read<T: DeserializeOwned>(url: &str, reply: &[u8]) -> Result<T, ClientError> {
+    let text = if reply.is_empty() { b"null" } else { reply };
+    serde_json::from_slice(text).map_err(|error| {
+        let quoted = transport::quote(reply);
+        let what = format!("answered something unexpected ({error}): {quoted}");
+        ClientError::BadReply { url: url.to_owned(), what }
+    })
+}
+
+/// `http://host:port` from what people write.
+fn base_url(given: &str) -> Result<String, ClientError> {
+    let bad = |why: &str| {
+        let why = format!("{why}; expected something like http://127.0.0.1:8080");
+        ClientError::BadUrl { given: given.to_owned(), why }
+    };
+    let rest = match given.trim().split_once("://") {
+        None => given.trim(),
+        Some(("http", rest)) => rest,
+        Some((scheme, _)) => return Err(bad(&format!("{scheme:?} is not spoken here, only http"))),
+    };
+    let url = format!("http://{}", rest.trim_end_matches('/'));
+    let uri: Uri = url.parse().map_err(|error| bad(&format!("{error}")))?;
+    if uri.host().is_none_or(str::is_empty) {
+        return Err(bad("it names no host"));
+    }
+    if uri.query().is_some() {
+        return Err(bad("it must end with the port, without a query"));
+    }
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_urls() {
+        let good = [
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("http://127.0.0.1:8080/", "http://127.0.0.1:8080"),
+            ("127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("localhost:8080", "http://localhost:8080"),
+            (" http://[::1]:8080 ", "http://[::1]:8080"),
+            ("http://gate.example/kube/", "http://gate.example/kube"),
+        ];
+        for (given, wanted) in good {
+            assert_eq!(base_url(given).as_deref(), Ok(wanted), "{given}");
+        }
+        for bad in ["", "/", "https://a:1", "unix:///x", "http://", "http://a b", "http://a/?x=1"] {
+            let error = base_url(bad).expect_err(bad).to_string();
+            assert!(error.contains("expected something like"), "{bad}: {error}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! One HTTP exchange: bytes out, bytes or a [`ClientError`] back. Connections
+//! are kept and used again.
+
+use std::error::Error;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use super::{ByteStream, ClientError};
+use crate::model::ApiError;
+
+/// A TCP connection must stand within this long.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// An idle connection is closed after this long; below the servers' own limit,
+/// so that we are the ones who close it.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// A silent peer of a stream is probed by TCP this often.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// So much of an unexpected answer is quoted.
+const QUOTED: usize = 80;
+
+const USER_AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("kube-lite/", env!("CARGO_PKG_VERSION")));
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// A pool of connections. Clones share it.
+#[derive(Clone, Debug)]
+pub(super) struct Transport {
+    http: legacy::Client<HttpConnector, Full<Bytes>>,
+    largest_reply: usize,
+}
+
+impl Transport {
+    /// A pool that keeps up to `idle_per_host` unused connections to each host
+    /// and refuses replies of more than `largest_reply` bytes.
+    pub fn new(idle_per_host: usize, largest_reply: usize) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        connector.set_keepalive(Some(KEEP_ALIVE));
+        let http = legacy::Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(idle_per_host)
+            .build(connector);
+        Self { http, largest_reply }
+    }
+
+    /// Asks and returns the whole body of a 2xx answer.
+    pub async fn call(
+        &self,
+        method: Method,
+        url: &str,
+        body: Option<Bytes>,
+        timeout: Duration,
+    ) -> Result<Bytes, ClientError> {
+        let exchange = async {
+            let response = self.send(method, url, body).await?;
+            let (status, headers) = (response.status(), response.headers().clone());
+            let body = self.collect(url, response).await?;
+            if status.is_success() { Ok(body) } else { Err(refusal(url, status, &headers, &body)) }
+        };
+        within(url, timeout, exchange).await
+    }
+
+    /// Asks and returns the body of a 2xx answer as it arrives; only its head
+    /// has to come within `timeout`.
+    pub async fn open(&self, url: &str, timeout: Duration) -> Result<ByteStream, ClientError> {
+        let exchange = async {
+            let response = self.send(Method::GET, url, None).await?;
+            let (status, headers) = (response.status(), response.headers().clone());
+            if status.is_success() {
+                return Ok(ByteStream::new(url.to_owned(), response.into_body()));
+            }
+            let body = self.collect(url, response).await?;
+            Err(refusal(url, status, &headers, &body))
+        };
+        within(url, timeout, exchange).await
+    }
+
+    /// Asks and returns the head of the answer. A kept connection that the
+    /// other side had closed meanwhile is not held against the call: it is
+    /// repeated once. That is safe with every call of ours (orders carry ids,
+    /// heartbeats numbers, and a deploy says what is wanted, not what to add).
+    async fn send(
+        &self,
+        method: Method,
+        url: &str,
+        body: Option<Bytes>,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let uri: Uri = url.parse().map_err(|e: hyper::http::uri::InvalidUri| {
+            ClientError::BadUrl { given: url.to_owned(), why: e.to_string() }
+        })?;
+        let mut repeated = false;
+        loop {
+            match self.http.request(build(&method, &uri, body.clone())).await {
+                Ok(response) => return Ok(response),
+                Err(error) if !repeated && was_closed(&error) => repeated = true,
+                Err(error) => {
+                    return Err(ClientError::from_transport(url, &error, error.is_connect()));
+                }
+            }
+        }
+    }
+
+    async fn collect(&self, url: &str, response: Response<Incoming>) -> Result<Bytes, ClientError> {
+        match Limited::new(response.into_body(), self.largest_reply).collect().await {
+            Ok(collected) => Ok(collected.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => {
+                let what = format!("answered with more than {} bytes", self.largest_reply);
+                Err(ClientError::BadReply { url: url.to_owned(), what })
+            }
+            Err(error) => Err(ClientError::from_transport(url, error.as_ref(), false)),
+        }
+    }
+}
+
+async fn within<T>(
+    url: &str,
+    timeout: Duration,
+    exchange: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, ClientError> {
+    match tokio::time::timeout(timeout, exchange).await {
+        Ok(result) => result,
+        Err(_) => Err(ClientError::TimedOut { url: url.to_owned(), after: timeout }),
+    }
+}
+
+fn build(method: &Method, uri: &Uri, body: Option<Bytes>) -> Request<Full<Bytes>> {
+    let has_body = body.is_some();
+    let mut request = Request::new(Full::new(body.unwrap_or_default()));
+    *request.method_mut() = method.clone();
+    *request.uri_mut() = uri.clone();
+    request.headers_mut().insert(header::USER_AGENT, USER_AGENT);
+    if has_body {
+        request.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    }
+    request
+}
+
+/// Whether the connection ended before an answer began.
+fn was_closed(error: &legacy::Error) -> bool {
+    let Some(source) = error.source() else { return false };
+    source.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message)
+}
+
+/// An answer other than 2xx: ours, or one that no kube-lite would give.
+fn refusal(url: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ClientError {
+    let Ok(mut error) = serde_json::from_slice::<ApiError>(body) else {
+        let what = format!("answered {status} and {}; is it kube-lite?", quote(body));
+        return ClientError::BadReply { url: url.to_owned(), what };
+    };
+    error.status = status.as_u16();
+    if error.retry_after_seconds.is_none() {
+        let value = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+        error.retry_after_seconds = value.and_then(|text| text.parse().ok());
+    }
+    ClientError::Api(error)
+}
+
+/// The beginning of a body, for an error message.
+pub(super) fn quote(body: &[u8]) -> String {
+    if body.is_empty() {
+        return "nothing more".to_owned();
+    }
+    let text = String::from_utf8_lossy(body);
+    let mut words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some((end, _)) = words.char_indices().nth(QUOTED) {
+        words.truncate(end);
+        words.push('…');
+    }
+    format!("{words:?}")
+}

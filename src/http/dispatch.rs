@@ -1,0 +1,231 @@
+//! One request's way: route → guard → query → body → handler → reply.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::FutureExt as _;
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue, ORIGIN};
+use hyper::http::request::Parts;
+use hyper::{Method, Response, StatusCode};
+use tokio::sync::watch;
+
+use super::guard::Guard;
+use super::reply::{Content, Ending, Reply, ReplyBody};
+use super::request::{Query, Request};
+use super::route::{Match, Route, Router};
+use super::server::{Phase, reached};
+use super::wire::{Ear, client_left};
+use super::{Handler, body};
+use crate::model::ApiError;
+use crate::model::error::shown;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const NO_SNIFF: HeaderName = HeaderName::from_static("x-content-type-options");
+
+/// What all connections of a server share.
+pub(super) struct Desk<H: Handler> {
+    pub(super) handler: H,
+    pub(super) router: Router<H::Call>,
+    pub(super) guard: Guard,
+    pub(super) ids: RequestIds,
+    pub(super) phase: watch::Receiver<Phase>,
+}
+
+/// What is known of a request's connection.
+#[derive(Clone)]
+pub(super) struct Line {
+    pub(super) peer: SocketAddr,
+    pub(super) ear: Ear,
+}
+
+impl<H: Handler> Desk<H> {
+    /// Answers a request. There is no request without an answer.
+    pub(super) async fn answer(
+        &self,
+        line: &Line,
+        request: hyper::Request<Incoming>,
+    ) -> Result<Response<ReplyBody>, Infallible> {
+        let (parts, mut incoming) = request.into_parts();
+        let id = self.ids.of(&parts);
+        let mut reply =
+            self.reply(line, &id, &parts, &mut incoming).await.unwrap_or_else(Reply::from);
+        if !incoming.is_end_stream() {
+            // What is left of the body will not be read: this connection is spent.
+            reply.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let status = reply.status;
+        tracing::debug!(%id, peer = %line.peer, method = %parts.method, path = parts.uri.path(), %status);
+        if let Ok(id) = HeaderValue::from_str(&id) {
+            reply.headers.insert(REQUEST_ID, id);
+        }
+        reply.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        reply.headers.insert(NO_SNIFF, HeaderValue::from_static("nosniff"));
+        self.guard.origins.decorate(parts.headers.get(ORIGIN), &mut reply.headers);
+        Ok(self.response(line, reply))
+    }
+
+    async fn reply(
+        &self,
+        line: &Line,
+        id: &str,
+        parts: &Parts,
+        incoming: &mut Incoming,
+    ) -> Result<Reply, ApiError> {
+        let (route, params) = match self.router.find(&parts.method, parts.uri.path()) {
+            Match::Found(route, params) => (route, params),
+            Match::WrongMethod { allow } if parts.method == Method::OPTIONS => {
+                return self.options(parts, &allow);
+            }
+            Match::WrongMethod { allow } => return Ok(wrong_method(parts, &allow)),
+            Match::Unknown { similar } => return Err(unknown_path(parts, &similar)),
+            Match::BadPath(error) => return Err(error),
+        };
+        let caller = self.guard.admit(route.access, parts, line.peer)?;
+        let strict = !route.access.is_machine();
+        let query = Query::parse(parts.uri.query(), route.query, strict)?;
+        body::check_headers(route, &parts.headers, incoming)?;
+        let body = body::read(route, incoming).await?;
+        let request = Request {
+            call: route.call,
+            id: id.to_owned(),
+            peer: line.peer,
+            caller,
+            params,
+            query,
+            headers: parts.headers.clone(),
+            body,
+        };
+        self.handle(route, request).await
+    }
+
+    /// Calls the handler, and survives it.
+    async fn handle(
+        &self,
+        route: &Route<H::Call>,
+        request: Request<H::Call>,
+    ) -> Result<Reply, ApiError> {
+        let id = request.id.clone();
+        // In an async block, so that a panic before the first await counts too.
+        let handled = AssertUnwindSafe(async { self.handler.handle(request).await }).catch_unwind();
+        let finished = match route.timeouts.handler {
+            None => handled.await,
+            Some(limit) => match tokio::time::timeout(limit, handled).await {
+                Ok(finished) => finished,
+                Err(_) => {
+                    tracing::warn!(%id, call = ?route.call, "no answer within {limit:?}");
+                    return Err(ApiError::unavailable(
+                        "Timeout",
+                        format!(
+                            "{} {} was not done within {} s and may still be done later; look \
+                             at the state before trying again.",
+                            route.method,
+                            route.path,
+                            limit.as_secs_f64()
+                        ),
+                        1,
+                    ));
+                }
+            },
+        };
+        finished.unwrap_or_else(|_panic| {
+            // The panic hook has already logged what and where.
+            tracing::error!(%id, call = ?route.call, "the handler panicked");
+            Err(ApiError::new(
+                500,
+                "Internal",
+                format!(
+                    "This is a bug in kube-lite: {} {} failed unexpectedly. The server runs on; \
+                     its log says more about request {id}.",
+                    route.method, route.path
+                ),
+            ))
+        })
+    }
+
+    /// `OPTIONS` says what a path takes, and answers browsers that ask first.
+    fn options(&self, parts: &Parts, allow: &str) -> Result<Reply, ApiError> {
+        let mut reply = Reply::empty(StatusCode::NO_CONTENT);
+        reply.headers = self.guard.origins.preflight(parts, allow)?;
+        Ok(with_allow(reply, allow))
+    }
+
+    fn response(&self, line: &Line, reply: Reply) -> Response<ReplyBody> {
+        let body = match reply.body {
+            Content::Whole(bytes) => ReplyBody::Whole(Some(bytes)),
+            Content::Stream { pieces, live } => {
+                ReplyBody::Stream { pieces, ending: live.then(|| self.ending(line)) }
+            }
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = reply.status;
+        *response.headers_mut() = reply.headers;
+        response
+    }
+
+    fn ending(&self, line: &Line) -> Ending {
+        let (ear, mut phase) = (line.ear.clone(), self.phase.clone());
+        Box::pin(async move {
+            tokio::select! {
+                () = client_left(ear) => {}
+                () = reached(&mut phase, Phase::Draining) => {}
+            }
+        })
+    }
+}
+
+fn wrong_method(parts: &Parts, allow: &str) -> Reply {
+    let (method, path) = (&parts.method, parts.uri.path());
+    let error = ApiError::new(
+        405,
+        "MethodNotAllowed",
+        format!("{} does not take {}; it takes {allow}.", shown(path), shown(method.as_str())),
+    );
+    with_allow(Reply::from(error), allow)
+}
+
+fn with_allow(reply: Reply, allow: &str) -> Reply {
+    match HeaderValue::from_str(allow) {
+        Ok(allow) => reply.header(ALLOW, allow),
+        Err(_) => reply,
+    }
+}
+
+fn unknown_path(parts: &Parts, similar: &[String]) -> ApiError {
+    let path = shown(parts.uri.path());
+    let hint = match similar {
+        [] => "GET / says where to look".to_owned(),
+        names => format!("did you mean {}?", names.join(" or ")),
+    };
+    ApiError::not_found(format!("There is nothing at {path}; {hint}"))
+}
+
+/// Gives each request an id, so that one line in a log can be found for one
+/// answer: the caller's own if it brought a sane one, which then goes through
+/// several hops.
+pub(super) struct RequestIds {
+    start: u32,
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    pub(super) fn new() -> Self {
+        // Without randomness ids repeat after a restart; nothing depends on it.
+        let start = getrandom::u32().unwrap_or_else(|_| std::process::id());
+        Self { start, next: AtomicU64::new(1) }
+    }
+
+    fn of(&self, parts: &Parts) -> String {
+        let fine = |text: &&str| {
+            (1..=64).contains(&text.len())
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        };
+        let brought = parts.headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+        match brought.filter(fine) {
+            Some(id) => id.to_owned(),
+            None => format!("{:08x}-{}", self.start, self.next.fetch_add(1, Ordering::Relaxed)),
+        }
+    }
+}

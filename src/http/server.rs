@@ -1,0 +1,233 @@
+//! Accepting connections, and ending well.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::Handler;
+use super::dispatch::{Desk, Line, RequestIds};
+use super::guard::{Guard, Origins};
+use super::route::Router;
+use super::wire::Wire;
+
+/// What a server can be told.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Web pages that may talk to it besides its own.
+    pub origins: Origins,
+    /// What it puts up with.
+    pub limits: Limits,
+}
+
+/// What a server puts up with, whatever the route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time; more are told to come back.
+    pub connections: usize,
+    /// Request line and headers together, in bytes.
+    pub header_bytes: usize,
+    /// Until a request's headers are complete; also how long a connection may
+    /// be idle between two requests.
+    pub header_read: Duration,
+    /// How long a client may take nothing of what is sent to it.
+    pub write_stall: Duration,
+    /// How long requests in flight have when the server shuts down.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 16_000,
+            header_bytes: 16 * 1024,
+            header_read: Duration::from_secs(15),
+            write_stall: Duration::from_secs(120),
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+/// How far a server is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    Open,
+    /// No new connections or requests; live streams end.
+    Draining,
+    /// The deadline has passed: whatever is left is cut off.
+    Closed,
+}
+
+/// Binds `address`: `host:port`, or `:port` for every interface.
+pub async fn bind(address: &str) -> anyhow::Result<TcpListener> {
+    let bound = match address.strip_prefix(':') {
+        // One IPv6 socket also takes IPv4, where there is IPv6 at all.
+        Some(port) => match TcpListener::bind(format!("[::]:{port}")).await {
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+                TcpListener::bind(format!("0.0.0.0:{port}")).await
+            }
+            bound => bound,
+        },
+        None => TcpListener::bind(address).await,
+    };
+    bound.with_context(|| {
+        format!(
+            "cannot listen on {address}; it must be host:port with an address of this machine and \
+             a port that nobody else listens on (choose with --listen)"
+        )
+    })
+}
+
+/// Serves until `shutdown` completes and what is in flight has ended or used up
+/// its time.
+pub async fn serve<H: Handler>(
+    listener: TcpListener,
+    handler: H,
+    options: Options,
+    shutdown: impl Future<Output = ()>,
+) {
+    let (phase, watched) = watch::channel(Phase::Open);
+    let limits = options.limits;
+    let desk = Arc::new(Desk {
+        handler,
+        router: Router::new(H::ROUTES),
+        guard: Guard { origins: options.origins },
+        ids: RequestIds::new(),
+        phase: watched,
+    });
+    let slots = Arc::new(Semaphore::new(limits.connections));
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let (stream, peer) = tokio::select! {
+            () = &mut shutdown => break,
+            accepted = accept(&listener) => accepted,
+        };
+        match slots.clone().try_acquire_owned() {
+            Ok(slot) => {
+                tokio::spawn(connection(desk.clone(), limits, stream, peer, slot));
+            }
+            Err(_) => turn_away(&stream, peer),
+        }
+    }
+    drop(listener); // from here on, connecting is refused
+    let _ = phase.send(Phase::Draining);
+    let all = u32::try_from(limits.connections).unwrap_or(u32::MAX);
+    if tokio::time::timeout(limits.drain, slots.acquire_many(all)).await.is_err() {
+        let left = limits.connections - slots.available_permits();
+        tracing::info!("{left} connections were cut off after {:?}", limits.drain);
+        let _ = phase.send(Phase::Closed);
+        let _ = slots.acquire_many(all).await;
+    }
+}
+
+/// The next connection. Accepting can fail for reasons that pass (a client that
+/// is gone again, no descriptors left); it must never end the server.
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) if is_the_clients(&error) => {}
+            Err(error) => {
+                // Trying at once would spin: the connection stays in the queue.
+                tracing::warn!("cannot accept connections: {error}; trying again in 100 ms");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn is_the_clients(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// One connection, request after request.
+async fn connection<H: Handler>(
+    desk: Arc<Desk<H>>,
+    limits: Limits,
+    stream: TcpStream,
+    peer: SocketAddr,
+    _slot: OwnedSemaphorePermit,
+) {
+    // Answers are small and written whole: waiting to fill a packet only delays.
+    let _ = stream.set_nodelay(true);
+    let mut phase = desk.phase.clone();
+    let (wire, ear) = Wire::new(stream, limits.write_stall);
+    let line = Line { peer: canonical(peer), ear };
+    let service = service_fn(move |request| {
+        let (desk, line) = (desk.clone(), line.clone());
+        async move { desk.answer(&line, request).await }
+    });
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_read)
+        .max_header_size(limits.header_bytes)
+        .max_buf_size(limits.header_bytes.max(64 * 1024))
+        // A client may close its sending side and still wait for its answer.
+        .half_close(true)
+        .serve_connection(TokioIo::new(wire), service);
+    let served = tokio::select! {
+        served = &mut connection => served,
+        () = reached(&mut phase, Phase::Draining) => {
+            Pin::new(&mut connection).graceful_shutdown();
+            tokio::select! {
+                served = &mut connection => served,
+                () = reached(&mut phase, Phase::Closed) => return,
+            }
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%peer, "connection ended: {error}");
+        let parts = connection.into_parts();
+        if error.is_timeout() && !parts.read_buf.is_empty() {
+            // Half a request: say why before hanging up.
+            let mut wire = parts.io.into_inner();
+            let _ = wire.write_all(raw_error(408, TOO_SLOW).as_bytes()).await;
+            let _ = wire.shutdown().await;
+        }
+    }
+}
+
+/// Completes once the server is in `phase` or past it, or is gone altogether.
+pub(super) async fn reached(watched: &mut watch::Receiver<Phase>, phase: Phase) {
+    let _ = watched.wait_for(|now| *now >= phase).await;
+}
+
+/// IPv4 clients of an IPv6 socket as the IPv4 addresses they are.
+fn canonical(peer: SocketAddr) -> SocketAddr {
+    let ip: IpAddr = peer.ip().to_canonical();
+    SocketAddr::new(ip, peer.port())
+}
+
+/// There are too many connections: say so and close. Nothing is awaited; if the
+/// few bytes do not fit into the socket's empty buffer, nobody reads them.
+fn turn_away(stream: &TcpStream, peer: SocketAddr) {
+    tracing::debug!(%peer, "turned away: too many connections");
+    let _ = stream.try_write(raw_error(503, TOO_MANY).as_bytes());
+}
+
+const TOO_SLOW: &str = "The headers of the request did not arrive in time; send them faster.";
+const TOO_MANY: &str = "Too many connections at the moment; try again in a second.";
+
+/// An answer written by hand, where there is no request for hyper to answer.
+fn raw_error(status: u16, sentence: &str) -> String {
+    let (title, reason, extra) = match status {
+        408 => ("Request Timeout", "RequestTimeout", ""),
+        _ => ("Service Unavailable", "TooManyConnections", "Retry-After: 1\r\n"),
+    };
+    let body = format!("{{\"error\":\"{sentence}\",\"reason\":\"{reason}\"}}\n");
+    format!(
+        "HTTP/1.1 {status} {title}\r\nContent-Type: application/json\r\n{extra}\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+}

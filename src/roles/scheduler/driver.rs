@@ -1,0 +1,298 @@
+//! The one task that owns the cluster. Everything else sends it inputs over a
+//! bounded channel and gets its answer on a oneshot; readers take the published
+//! snapshot and never ask.
+//!
+//! The task steps the core over all that has arrived, writes the records of the
+//! whole batch with one fsync, and only then publishes, answers and orders. If
+//! the disk refuses, the batch never happened: the state goes back to what it
+//! was, and whoever waits is told.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use super::core::Core;
+use super::dispatch::Dispatcher;
+use super::message::{Input, Moment, Order, Record, Reply, Ticket, UserCall};
+use super::store::Store;
+use super::views::Snapshot;
+use crate::model::ApiError;
+use crate::model::wire::{HeartbeatRequest, RegisterRequest};
+
+/// Inputs that may wait for the task; more are answered 503.
+const INBOX: usize = 8192;
+/// Inputs taken in one batch, hence under one fsync.
+const BATCH: usize = 1024;
+/// After the disk has refused, nothing but inputs makes the task try again for
+/// this long.
+const DISK_RETRY: Duration = Duration::from_secs(1);
+
+/// A clock and a source of draws: all that the core may not have.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    started: Instant,
+}
+
+impl Clock {
+    /// A clock that starts now.
+    pub fn start() -> Self {
+        Self { started: Instant::now() }
+    }
+
+    /// Milliseconds since the start; never 0, which the core takes for "never".
+    pub fn now(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64 + 1
+    }
+
+    fn instant(&self, at: u64) -> Instant {
+        self.started + Duration::from_millis(at.saturating_sub(1))
+    }
+
+    /// The moment of a step.
+    pub fn moment(&self) -> Moment {
+        let wall = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis() as u64);
+        Moment { now: self.now(), wall, draw: draw() }
+    }
+}
+
+/// A random number; the operating system not having one is beyond repair, and
+/// time is then as good a draw as any.
+pub fn draw() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| {
+        std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |since| since.as_nanos() as u64)
+    })
+}
+
+/// An input on its way, with whoever waits for its answer.
+struct Mail {
+    input: Input,
+    waiter: Option<(Ticket, oneshot::Sender<Result<Reply, ApiError>>)>,
+}
+
+/// How everything else reaches the task.
+#[derive(Clone, Debug)]
+pub struct SchedulerHandle {
+    inbox: mpsc::Sender<Mail>,
+    published: watch::Receiver<Snapshot>,
+    tickets: Arc<AtomicU64>,
+    clock: Clock,
+}
+
+impl std::fmt::Debug for Mail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mail").field("input", &self.input).finish_non_exhaustive()
+    }
+}
+
+impl SchedulerHandle {
+    /// An agent introduces itself from `peer`.
+    ///
+    /// # Errors
+    /// What the core answers, or 503 when it is too busy.
+    pub async fn register(
+        &self,
+        peer: IpAddr,
+        request: RegisterRequest,
+    ) -> Result<Reply, ApiError> {
+        self.ask(|ticket| Input::Register { ticket, peer, request }).await
+    }
+
+    /// An agent reports.
+    ///
+    /// # Errors
+    /// What the core answers, or 503 when it is too busy.
+    pub async fn heartbeat(&self, request: HeartbeatRequest) -> Result<Reply, ApiError> {
+        self.ask(|ticket| Input::Heartbeat { ticket, request }).await
+    }
+
+    /// A person asks for something. Answered once it is durable.
+    ///
+    /// # Errors
+    /// What the core answers, or 503 when it is too busy or the disk refuses.
+    pub async fn user(&self, by: String, call: UserCall) -> Result<Reply, ApiError> {
+        self.ask(|ticket| Input::User { ticket, by, call }).await
+    }
+
+    async fn ask(&self, input: impl FnOnce(Ticket) -> Input) -> Result<Reply, ApiError> {
+        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+        let (sender, answer) = oneshot::channel();
+        let mail = Mail { input: input(ticket), waiter: Some((ticket, sender)) };
+        self.inbox.try_send(mail).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => ApiError::unavailable(
+                "Busy",
+                format!("the scheduler has {INBOX} requests waiting; try again in a second"),
+                1,
+            ),
+            mpsc::error::TrySendError::Closed(_) => stopping(),
+        })?;
+        answer.await.map_err(|_| stopping())?
+    }
+
+    /// Tells the core what came of an order. Waits for room: an answer that got
+    /// lost would only be asked for again.
+    pub(super) async fn answered(&self, input: Input) {
+        // A closed inbox means the scheduler ends, and with it the order's purpose.
+        let _ = self.inbox.send(Mail { input, waiter: None }).await;
+    }
+
+    /// What is, as of the last durable step.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut snapshot = self.published.borrow().clone();
+        snapshot.now = snapshot.now.max(self.clock.now());
+        snapshot
+    }
+
+    /// Told whenever a new snapshot is published.
+    pub fn snapshots(&self) -> watch::Receiver<Snapshot> {
+        self.published.clone()
+    }
+}
+
+fn stopping() -> ApiError {
+    ApiError::unavailable("Stopping", "the scheduler is stopping; try again once it is back", 2)
+}
+
+/// The task and its surroundings.
+pub struct Driver {
+    core: Core,
+    store: Arc<Store>,
+    clock: Clock,
+    inbox: mpsc::Receiver<Mail>,
+    publisher: watch::Sender<Snapshot>,
+    dispatcher: Dispatcher,
+    waiting: BTreeMap<Ticket, oneshot::Sender<Result<Reply, ApiError>>>,
+    disk_refused_at: Option<Instant>,
+}
+
+impl Driver {
+    /// A driver for this core, and the handle to it.
+    pub fn new(core: Core, store: Arc<Store>, clock: Clock) -> (Self, SchedulerHandle) {
+        let (sender, inbox) = mpsc::channel(INBOX);
+        let first = Snapshot { state: core.state.clone(), now: clock.now() };
+        let (publisher, published) = watch::channel(first);
+        let handle = SchedulerHandle {
+            inbox: sender,
+            published,
+            tickets: Arc::new(AtomicU64::new(1)),
+            clock: clock.clone(),
+        };
+        let dispatcher = Dispatcher::new(&core.timing);
+        let driver = Self {
+            core,
+            store,
+            clock,
+            inbox,
+            publisher,
+            dispatcher,
+            waiting: BTreeMap::new(),
+            disk_refused_at: None,
+        };
+        (driver, handle)
+    }
+
+    /// Runs until `stop` is told. `handle` is where orders' answers go.
+    pub async fn run(mut self, handle: SchedulerHandle, mut stop: watch::Receiver<bool>) {
+        let mut batch: Vec<Mail> = Vec::with_capacity(BATCH);
+        loop {
+            let wake = self.wake_at();
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => return,
+                count = self.inbox.recv_many(&mut batch, BATCH) => {
+                    if count == 0 {
+                        return;
+                    }
+                }
+                () = tokio::time::sleep_until(wake) => {}
+            }
+            let mut inputs: Vec<Input> = Vec::with_capacity(batch.len() + 1);
+            for mail in batch.drain(..) {
+                if let Some((ticket, waiter)) = mail.waiter {
+                    self.waiting.insert(ticket, waiter);
+                }
+                inputs.push(mail.input);
+            }
+            if inputs.is_empty() {
+                inputs.push(Input::Tick);
+            }
+            self.take(inputs, &handle).await;
+        }
+    }
+
+    /// The core's next deadline, but at least once per sweep, so that a pause of
+    /// this process is noticed as one.
+    fn wake_at(&self) -> Instant {
+        let timing = &self.core.timing;
+        let at = self.core.wake_at().min(self.core.state.now + timing.sweep_ms);
+        let wake = self.clock.instant(at);
+        self.disk_refused_at.map_or(wake, |refused| wake.max(refused + DISK_RETRY))
+    }
+
+    async fn take(&mut self, inputs: Vec<Input>, handle: &SchedulerHandle) {
+        let before = self.core.state.clone();
+        let mut records: Vec<Record> = Vec::new();
+        let mut orders: Vec<Order> = Vec::new();
+        let mut replies = Vec::new();
+        for input in inputs {
+            let step = self.core.step(self.clock.moment(), input);
+            for event in &step.events {
+                tracing::info!(target: "kube_lite::events", kind = %event.kind, "{}", event.message);
+            }
+            records.extend(step.records);
+            orders.extend(step.orders);
+            replies.extend(step.replies);
+        }
+        if !records.is_empty()
+            && let Err(error) = self.commit(records).await
+        {
+            tracing::error!("{error:#}; what was just asked for has not happened");
+            let mut core = Core::new(before, self.core.timing.clone());
+            core.visits = self.core.visits;
+            self.core = core;
+            self.disk_refused_at = Some(Instant::now());
+            let refusal = ApiError::unavailable(
+                "StorageFailed",
+                format!("{error:#}; nothing was changed. Free or mend the disk, then try again"),
+                5,
+            );
+            for (ticket, _) in replies {
+                self.answer(ticket, Err(refusal.clone()));
+            }
+            return;
+        }
+        self.disk_refused_at = None;
+        self.publisher
+            .send_replace(Snapshot { state: self.core.state.clone(), now: self.clock.now() });
+        for (ticket, reply) in replies {
+            self.answer(ticket, reply);
+        }
+        for order in orders {
+            self.dispatcher.send(order, handle.clone());
+        }
+    }
+
+    async fn commit(&self, records: Vec<Record>) -> anyhow::Result<()> {
+        if matches!(*self.store, Store::Memory) {
+            return Ok(());
+        }
+        let store = Arc::clone(&self.store);
+        tokio::task::spawn_blocking(move || store.commit(&records)).await??;
+        Ok(())
+    }
+
+    fn answer(&mut self, ticket: Ticket, reply: Result<Reply, ApiError>) {
+        if let Some(waiter) = self.waiting.remove(&ticket) {
+            // Whoever asked may have left; what was asked for stands.
+            let _ = waiter.send(reply);
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! What outlives the scheduler: which records there are, and how the state is
+//! read back from them.
+//!
+//! Desired state is durable, observation is not: after a restart agents tell
+//! what is. Only what a replica has learned (its restarts, its back-off, that it
+//! is done) is written down too, since the container that taught it may be gone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet, Vector};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::chronicle::rfc3339;
+use super::core::{Core, Deadline};
+use super::message::{Moment, Record};
+use super::state::{Done, Failure, Node, Replica, Revision, State, Workload};
+use crate::model::view::NodeStatus;
+use crate::model::wire::DockerStatus;
+use crate::model::{ClusterId, DaemonId, InstanceId, NodeId, Timing, WorkloadId, WorkloadSpec};
+
+/// The format of the records; grows when an old build could not read a new one.
+pub const FORMAT: u32 = 1;
+/// Key of the [`Meta`] record.
+pub const META: &str = "meta";
+
+/// Which cluster this is and how often its scheduler has started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Meta {
+    /// The format of all records.
+    pub format: u32,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Starts of its scheduler so far.
+    pub epoch: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WorkloadRecord {
+    spec: WorkloadSpec,
+    revision: u64,
+    last_revision: u64,
+    revisions: BTreeMap<u64, Revision>,
+    /// Numbers of its replicas as inclusive ranges.
+    replicas: Vec<(u32, u32)>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NodeRecord {
+    key: String,
+    address: String,
+    schedulable: bool,
+    was_alive: bool,
+    #[serde(default)]
+    daemon: Option<DaemonId>,
+    #[serde(default)]
+    version: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ReplicaRecord {
+    restarts: u32,
+    step: u32,
+    #[serde(default)]
+    not_before_wall: Option<u64>,
+    #[serde(default)]
+    done: Option<Done>,
+    #[serde(default)]
+    last_failure: Option<Failure>,
+    #[serde(default)]
+    pin: Option<NodeId>,
+    #[serde(default)]
+    follows: Option<InstanceId>,
+}
+
+/// Why stored records cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// Not written by this program, or damaged.
+    #[error("the stored record {key:?} cannot be read")]
+    Unreadable {
+        /// Its key.
+        key: String,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Written by a newer build.
+    #[error(
+        "the state was written in format {found}, this build reads up to {known}; use a newer \
+         kube-lite"
+    )]
+    TooNew {
+        /// The format found.
+        found: u32,
+        /// The newest format this build reads.
+        known: u32,
+    },
+}
+
+/// A record that sets `key`.
+pub fn put<T: Serialize>(key: String, value: &T) -> Record {
+    // All record types are plain data with string keys: this cannot fail.
+    Record { key, value: Some(serde_json::to_value(value).unwrap_or(Value::Null)) }
+}
+
+fn remove(key: String) -> Record {
+    Record { key, value: None }
+}
+
+fn workload_key(name: &WorkloadId) -> String {
+    format!("workload/{name}")
+}
+
+fn replica_key(name: &WorkloadId, number: u32) -> String {
+    format!("replica/{name}/{number}")
+}
+
+impl Core {
+    /// Writes down a workload, or that there is none any more.
+    pub(super) fn record_workload(&mut self, name: &WorkloadId) {
+        let record = match self.state.workloads.get(name) {
+            Some(workload) => put(
+                workload_key(name),
+                &WorkloadRecord {
+                    spec: workload.spec.as_ref().clone(),
+                    revision: workload.revision,
+                    last_revision: workload.last_revision,
+                    revisions: workload
+                        .revisions
+                        .iter()
+                        .map(|(number, revision)| (*number, revision.as_ref().clone()))
+                        .collect(),
+                    replicas: ranges(workload.replicas.keys().copied()),
+                },
+            ),
+            None => remove(workload_key(name)),
+        };
+        self.out.records.push(record);
+        let tombstone = format!("tombstone/{name}");
+        self.out.records.push(match self.state.tombstones.get(name) {
+            Some(last) => put(tombstone, last),
+            None => remove(tombstone),
+        });
+    }
+
+    /// Writes down what a replica has learned, or that it is gone.
+    pub(super) fn record_replica(&mut self, name: &WorkloadId, number: u32) {
+        let key = replica_key(name, number);
+        let replica = self.state.workloads.get(name).and_then(|w| w.replicas.get(&number));
+        let record = match replica {
+            None => remove(key),
+            Some(replica) => {
+                let wall = self.state.wall;
+                let not_before_wall =
+                    replica.not_before.map(|at| wall + at.saturating_sub(self.state.now));
+                put(
+                    key,
+                    &ReplicaRecord {
+                        restarts: replica.restarts,
+                        step: replica.step,
+                        not_before_wall,
+                        done: replica.done.clone(),
+                        last_failure: replica.last_failure.clone(),
+                        pin: replica.pin.clone(),
+                        follows: replica.follows.clone(),
+                    },
+                )
+            }
+        };
+        self.out.records.push(record);
+    }
+
+    /// Removes a replica's record, if it can have one.
+    pub(super) fn forget_replica_record(
+        &mut self,
+        name: &WorkloadId,
+        number: u32,
+        workload: &Workload,
+    ) {
+        let learned = workload
+            .replicas
+            .get(&number)
+            .is_some_and(|r| r.restarts > 0 || r.done.is_some() || r.last_failure.is_some());
+        if learned {
+            self.out.records.push(remove(replica_key(name, number)));
+        }
+    }
+
+    /// Writes down a node, or that there is none any more.
+    pub(super) fn record_node(&mut self, id: &NodeId) {
+        let key = format!("node/{id}");
+        let record = match self.state.nodes.get(id) {
+            None => remove(key),
+            Some(node) => put(
+                key,
+                &NodeRecord {
+                    key: node.key.clone(),
+                    address: node.address.clone(),
+                    schedulable: node.schedulable,
+                    was_alive: node.status != NodeStatus::Dead,
+                    daemon: node.docker.daemon.clone(),
+                    version: node.version.clone(),
+                },
+            ),
+        };
+        self.out.records.push(record);
+    }
+
+    /// The core as it was left, in a new epoch. Until every node that was alive
+    /// has reported or been silent for long enough, nothing that existed before
+    /// is started or stopped.
+    ///
+    /// # Errors
+    /// When a record cannot be read or was written by a newer build.
+    pub fn recover(
+        meta: &Meta,
+        records: &BTreeMap<String, Value>,
+        timing: Timing,
+        moment: Moment,
+    ) -> Result<Self, RecoverError> {
+        if meta.format > FORMAT {
+            return Err(RecoverError::TooNew { found: meta.format, known: FORMAT });
+        }
+        let mut state = State::new(meta.cluster.clone(), meta.epoch);
+        state.now = moment.now;
+        state.wall = moment.wall;
+        // Sequence numbers go on growing over restarts, so that a follower's
+        // `since` of the epoch before is never mistaken for one of this.
+        state.next_event = meta.epoch.saturating_sub(1).saturating_mul(1_000_000_000) + 1;
+        for (key, value) in records {
+            let parts: Vec<&str> = key.split('/').collect();
+            match parts.as_slice() {
+                ["workload", name] => {
+                    let record: WorkloadRecord = read(key, value)?;
+                    state.workloads.insert((*name).into(), Arc::new(workload_of(record)));
+                }
+                ["tombstone", name] => {
+                    state.tombstones.insert((*name).into(), read(key, value)?);
+                }
+                ["node", id] => {
+                    let record: NodeRecord = read(key, value)?;
+                    let node = node_of((*id).into(), record, moment.now);
+                    if node.status == NodeStatus::Unknown {
+                        state.awaited.insert(node.id.clone());
+                    }
+                    state.nodes.insert(node.id.clone(), Arc::new(node));
+                }
+                // Replicas come after their workloads, in the second pass;
+                // what a newer build added is left alone.
+                _ => {}
+            }
+        }
+        let mut waits = Vec::new();
+        for (key, value) in records {
+            let parts: Vec<&str> = key.split('/').collect();
+            let ["replica", name, number] = parts.as_slice() else { continue };
+            let record: ReplicaRecord = read(key, value)?;
+            let (Ok(number), Some(slot)) =
+                (number.parse::<u32>(), state.workloads.get_mut(&WorkloadId::from(*name)))
+            else {
+                continue;
+            };
+            if let Some(replica) = Arc::make_mut(slot).replicas.get_mut(&number) {
+                *replica = replica_of(record, moment, &timing);
+                if let Some(at) = replica.not_before {
+                    waits.push((at, Deadline::Replica(WorkloadId::from(*name), number)));
+                }
+            }
+        }
+        let mut core = Core::new(state, timing);
+        core.agenda.deadlines.extend(waits);
+        let awaited = core.state.awaited.len();
+        core.note(
+            "SchedulerStarted",
+            format!(
+                "scheduler started, epoch {}: {} workload(s), {} node(s), waiting for {awaited} of \
+                 them to report",
+                meta.epoch,
+                core.state.workloads.len(),
+                core.state.nodes.len(),
+            ),
+        );
+        Ok(core)
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(key: &str, value: &Value) -> Result<T, RecoverError> {
+    serde_json::from_value(value.clone())
+        .map_err(|source| RecoverError::Unreadable { key: key.to_owned(), source })
+}
+
+fn workload_of(record: WorkloadRecord) -> Workload {
+    let mut replicas = OrdMap::new();
+    for (first, last) in record.replicas {
+        for number in first..=last {
+            replicas.insert(number, Replica::default());
+        }
+    }
+    Workload {
+        spec: Arc::new(record.spec),
+        revision: record.revision,
+        revisions: record.revisions.into_iter().map(|(n, r)| (n, Arc::new(r))).collect(),
+        last_revision: record.last_revision,
+        born_epoch: 0,
+        replicas,
+        missing: OrdSet::new(),
+        resting: OrdSet::new(),
+        done: OrdSet::new(),
+        healing: None,
+        held: None,
+    }
+}
+
+fn node_of(id: NodeId, record: NodeRecord, now: u64) -> Node {
+    Node {
+        id,
+        key: record.key,
+        address: record.address,
+        incarnation: 0,
+        former: Vector::new(),
+        seq: 0,
+        synced: false,
+        status: if record.was_alive { NodeStatus::Unknown } else { NodeStatus::Dead },
+        heard_at: now,
+        heard: false,
+        status_since: now,
+        schedulable: record.schedulable,
+        lost: !record.was_alive,
+        docker: DockerStatus { daemon: record.daemon, ..DockerStatus::default() },
+        docker_since: now,
+        version: record.version,
+        instances: OrdSet::new(),
+        placed: 0,
+    }
+}
+
+fn replica_of(record: ReplicaRecord, moment: Moment, timing: &Timing) -> Replica {
+    // The wall clock may have jumped: a wait is never longer than the longest.
+    let longest = timing.backoff_max_ms + timing.backoff_max_ms / 10;
+    let not_before = record
+        .not_before_wall
+        .map(|wall| wall.saturating_sub(moment.wall).min(longest))
+        .filter(|left| *left > 0)
+        .map(|left| moment.now + left);
+    Replica {
+        instances: Vector::new(),
+        restarts: record.restarts,
+        step: record.step,
+        not_before,
+        done: record.done,
+        last_failure: record.last_failure,
+        pin: record.pin,
+        follows: record.follows,
+    }
+}
+
+/// Sorted numbers as inclusive ranges.
+fn ranges(numbers: impl Iterator<Item = u32>) -> Vec<(u32, u32)> {
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for number in numbers {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => ranges.push((number, number)),
+        }
+    }
+    ranges
+}
+
+/// When a revision was made, for display.
+pub fn made_at(revision: &Revision) -> String {
+    rfc3339(revision.at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_as_ranges() {
+        assert_eq!(ranges([].into_iter()), []);
+        assert_eq!(ranges([0, 1, 2, 5, 7, 8].into_iter()), [(0, 2), (5, 5), (7, 8)]);
+    }
+}

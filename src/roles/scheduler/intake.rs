@@ -1,0 +1,423 @@
+//! Heartbeats: what agents report is taken in and compared with what was
+//! ordered. Observation only; what follows from it is decided in
+//! [`super::reconcile`].
+
+use std::collections::BTreeMap;
+
+use super::core::{Core, Deadline};
+use super::registry::superseded;
+use super::replica::{Ending, Verdict, judge};
+use super::state::{Delivery, Done, Failure, Instance, Seen, Share, Stop, StopCause};
+use crate::model::wire::{DockerState, HeartbeatRequest, HeartbeatResponse};
+use crate::model::{ApiError, ContainerInstance, Health, InstanceId, Phase, Reason};
+
+impl Core {
+    /// Takes a snapshot in.
+    ///
+    /// # Errors
+    /// 422 when the node, its incarnation or its epoch is not known: the agent
+    /// registers again. 409 when a newer agent has taken over the node.
+    pub(super) fn heartbeat(
+        &mut self,
+        request: HeartbeatRequest,
+    ) -> Result<HeartbeatResponse, ApiError> {
+        let unknown = |what: String| {
+            Err(ApiError::unprocessable("RegisterAgain", format!("{what}; register again")))
+        };
+        let Some(node) = self.state.nodes.get(&request.node_id).cloned() else {
+            return unknown(format!("node {} is not known", request.node_id));
+        };
+        if node.former.contains(&request.incarnation) {
+            return Err(superseded(&node));
+        }
+        if request.epoch != self.state.epoch {
+            return unknown(format!(
+                "epoch {} is not current, this is {}",
+                request.epoch, self.state.epoch
+            ));
+        }
+        if request.incarnation != node.incarnation {
+            return unknown(format!("this life of node {} is not known", node.id));
+        }
+        if request.seq > node.seq {
+            self.take_snapshot(&node.id, request);
+        } else {
+            // Overtaken by a later one on the way: proof of life, no news.
+            self.node_heard(&node.id, node.docker_as_reported(), node.seq, false);
+        }
+        let seq = self.state.nodes.get(&node.id).map_or(0, |n| n.seq);
+        Ok(HeartbeatResponse { epoch: self.state.epoch, seq })
+    }
+
+    fn take_snapshot(&mut self, node: &crate::model::NodeId, request: HeartbeatRequest) {
+        let HeartbeatRequest { incarnation, seq, synced, docker, containers, .. } = request;
+        let complete = synced && docker.state == DockerState::Ok;
+        let mut listed: BTreeMap<InstanceId, ContainerInstance> = BTreeMap::new();
+        for report in containers {
+            if report.node_id == *node {
+                listed.insert(report.id.clone(), report);
+            }
+        }
+        let expected: Vec<InstanceId> = self
+            .state
+            .nodes
+            .get(node)
+            .map(|n| n.instances.iter().cloned().collect())
+            .unwrap_or_default();
+        // The node counts again before its instances are looked at, so that a
+        // returned one is judged by what it is now.
+        self.node_heard(node, docker, seq, synced);
+        for id in &expected {
+            match listed.remove(id) {
+                Some(report) => self.take_report(id, report),
+                None => self.take_absence(id, incarnation, seq, complete),
+            }
+        }
+        for (id, report) in listed {
+            match self.state.instances.get(&id) {
+                // The same id on two nodes can only be a copy of a disk; the one
+                // that was ordered here is not this one.
+                Some(known) => {
+                    let message = format!(
+                        "node {node} reports {id}, which belongs to node {}; ignored",
+                        known.node
+                    );
+                    self.note_node(node, "ForeignInstance", message);
+                }
+                None => self.adopt(report),
+            }
+        }
+    }
+
+    /// A known instance was listed.
+    fn take_report(&mut self, id: &InstanceId, report: ContainerInstance) {
+        let Some(before) = self.state.instances.get(id).cloned() else { return };
+        let now = self.state.now;
+        let mut seen = seen(report, now);
+        if let Some(old) = &before.seen {
+            if seen.phase < old.phase {
+                // Phases only move forward; this one was overtaken.
+                return;
+            }
+            steady_since(&mut seen, old);
+        }
+        if before.seen.as_ref() == Some(&seen) && before.run == Delivery::Confirmed {
+            return;
+        }
+        let ended = seen.phase.is_final() && !before.is_over();
+        self.touch(id, |instance| {
+            instance.seen = Some(seen);
+            instance.run = Delivery::Confirmed;
+        });
+        let Some(after) = self.state.instances.get(id).cloned() else { return };
+        self.note_progress(&before, &after);
+        if ended {
+            self.instance_ended(&after);
+        }
+    }
+
+    /// A known instance was not listed. Absence means gone only in a complete
+    /// snapshot, and only of what that snapshot had to contain.
+    fn take_absence(&mut self, id: &InstanceId, incarnation: u64, seq: u64, complete: bool) {
+        let Some(instance) = self.state.instances.get(id).cloned() else { return };
+        if !complete {
+            return;
+        }
+        let must_be_listed = match instance.run {
+            Delivery::Confirmed => true,
+            Delivery::Accepted { incarnation: noted_by, seq: before } => {
+                noted_by != incarnation || seq > before
+            }
+            // An order to a former life can no longer be taken by anybody.
+            Delivery::Sent { incarnation: sent_to, .. } => sent_to != incarnation,
+            Delivery::Due(_) => false,
+        };
+        if !must_be_listed {
+            return;
+        }
+        if instance.run != Delivery::Confirmed {
+            self.withdraw(id, "the agent has no trace of the order");
+            return;
+        }
+        if instance.stop.is_some() {
+            if let Some(cause) = instance.stop.as_ref().map(|s| s.cause)
+                && cause == StopCause::IllHealth
+                && !instance.is_over()
+            {
+                self.instance_ended(&instance);
+            }
+            self.note_instance(&instance, "InstanceGone", format!("{id} is gone"));
+        } else if !instance.is_over() {
+            self.touch(id, |instance| {
+                if let Some(seen) = &mut instance.seen {
+                    seen.phase = Phase::Failed;
+                    seen.reason = Some(Reason::Removed);
+                    seen.message = Some("the container was removed by somebody else".to_owned());
+                }
+            });
+            if let Some(after) = self.state.instances.get(id).cloned() {
+                self.note_instance(
+                    &after,
+                    "InstanceRemoved",
+                    format!("the container of {id} was removed by somebody else"),
+                );
+                self.instance_ended(&after);
+            }
+        }
+        self.forget_instance(id);
+    }
+
+    /// A container with our labels that nobody here knows: found after a
+    /// restart, or a successor that its agent started by itself. Whether it may
+    /// stay is decided when its workload is looked at.
+    fn adopt(&mut self, report: ContainerInstance) {
+        let id = report.id.clone();
+        let now = self.state.now;
+        let stop_at_once = match self.state.workloads.get(&report.workload_id) {
+            None => Some(StopCause::Deleted),
+            Some(w) if !w.revisions.contains_key(&report.revision) => {
+                Some(StopCause::UnknownRevision)
+            }
+            Some(_) => None,
+        };
+        let instance = Instance {
+            id: id.clone(),
+            workload: report.workload_id.clone(),
+            replica: report.replica,
+            revision: report.revision,
+            node: report.node_id.clone(),
+            replaces: report.replaces.clone(),
+            restarts: report.restarts,
+            step: 0,
+            binds_asked_ports: false,
+            since: now.saturating_sub(report.running_for_ms.unwrap_or(0)),
+            run: Delivery::Confirmed,
+            stop: stop_at_once.map(|cause| Stop {
+                cause,
+                since: now,
+                drain_ms: 0,
+                delivery: Delivery::Due(0),
+            }),
+            seen: Some(seen(report, now)),
+            ready: false,
+            share: Share::default(),
+        };
+        let over = instance.is_over();
+        let message = match stop_at_once {
+            Some(cause) => format!("{id} was found and is removed: {}", cause.because()),
+            None => format!("{id} was found on {} and adopted", instance.node),
+        };
+        self.note_instance(&instance, "InstanceAdopted", message);
+        let (workload, number) = (instance.workload.clone(), instance.replica);
+        self.insert_instance(instance.clone());
+        self.claim_asked_ports(&id);
+        if stop_at_once.is_some() {
+            self.agenda.orders.insert(id);
+            return;
+        }
+        self.edit_replica(&workload, number, |replica| {
+            if !over {
+                replica.instances.push_back(id.clone());
+            }
+        });
+        if over {
+            self.adopted_over(&instance);
+        } else {
+            let successor_of_autonomy = instance.restarts;
+            self.edit_replica(&workload, number, |replica| {
+                replica.restarts = replica.restarts.max(successor_of_autonomy);
+            });
+        }
+    }
+
+    /// An adopted instance that has already ended: if its replica has not moved
+    /// on since, this is news, and judged like any end.
+    fn adopted_over(&mut self, instance: &Instance) {
+        let Some(workload) = self.state.workloads.get(&instance.workload) else { return };
+        let Some(replica) = workload.replicas.get(&instance.replica) else { return };
+        let known = replica.last_failure.as_ref().is_some_and(|f| f.instance == instance.id);
+        let moved_on = known
+            || replica.done.is_some()
+            || replica.restarts > instance.restarts
+            || !replica.instances.is_empty();
+        if !moved_on {
+            self.instance_ended(instance);
+        }
+    }
+
+    /// An instance has ended without having been asked to, or was stopped for
+    /// ill health: what becomes of its replica.
+    pub(super) fn instance_ended(&mut self, instance: &Instance) {
+        let (id, name, number) = (&instance.id, instance.workload.clone(), instance.replica);
+        self.detach(&name, number, id);
+        let ill = instance.stop.as_ref().is_some_and(|s| s.cause == StopCause::IllHealth);
+        if instance.stop.is_some() && !ill {
+            return;
+        }
+        let Some(workload) = self.state.workloads.get(&name).cloned() else { return };
+        let Some(replica) = workload.replicas.get(&number) else { return };
+        let has_another = replica
+            .instances
+            .iter()
+            .any(|i| self.state.instances.get(i).is_some_and(|i| i.share.effective));
+        if has_another || replica.done.is_some() {
+            return;
+        }
+        let seen = instance.seen.clone();
+        let ending = if ill {
+            Ending::IllHealth
+        } else {
+            Ending::of(
+                instance.phase(),
+                seen.as_ref().and_then(|s| s.exit_code),
+                seen.as_ref().and_then(|s| s.reason),
+            )
+        };
+        let ran_for_ms = seen.as_ref().map_or(0, |s| {
+            s.ran_for_ms
+                .or(s.running_since.map(|since| self.state.now.saturating_sub(since)))
+                .unwrap_or(0)
+        });
+        let policy = workload.restart_policy(instance.revision);
+        let draw = self.draws.next();
+        let verdict = judge(policy, ending, replica.step, ran_for_ms, &self.timing, draw);
+        let failure = failure_of(instance, ending, self.state.wall);
+        match verdict {
+            Verdict::Done => {
+                let exit_code = seen.as_ref().and_then(|s| s.exit_code);
+                self.edit_replica(&name, number, |replica| {
+                    replica.done =
+                        Some(Done { revision: instance.revision, exit_code, instance: id.clone() });
+                    replica.not_before = None;
+                    replica.last_failure = (ending != Ending::Exited(0)).then(|| failure.clone());
+                });
+                let message = format!(
+                    "replica {number} of {name} is done ({}); its restart policy asks for no more",
+                    failure.message
+                );
+                self.note_instance(instance, "ReplicaDone", message);
+            }
+            Verdict::Again { delay_ms, step, same_node } => {
+                let not_before = self.state.now + delay_ms;
+                self.edit_replica(&name, number, |replica| {
+                    replica.step = step;
+                    replica.restarts = replica.restarts.max(instance.restarts) + 1;
+                    replica.not_before = (delay_ms > 0).then_some(not_before);
+                    replica.pin = same_node.then(|| instance.node.clone());
+                    replica.follows = Some(id.clone());
+                    replica.last_failure = Some(failure.clone());
+                });
+                if delay_ms > 0 {
+                    self.agenda
+                        .deadlines
+                        .insert((not_before, Deadline::Replica(name.clone(), number)));
+                }
+                let when = if delay_ms == 0 {
+                    "restarting it at once".to_owned()
+                } else {
+                    format!("restarting it in {:.1} s", delay_ms as f64 / 1000.0)
+                };
+                let message = format!(
+                    "replica {number} of {name} failed ({}), {step} in a row; {when}",
+                    failure.message
+                );
+                self.note_instance(instance, "ReplicaRestarting", message);
+            }
+        }
+        self.record_replica(&name, number);
+    }
+}
+
+impl super::state::Node {
+    /// Its Docker status as its agent would report it unchanged.
+    fn docker_as_reported(&self) -> crate::model::wire::DockerStatus {
+        let mut docker = self.docker.clone();
+        docker.for_ms = self.heard_at.saturating_sub(self.docker_since);
+        docker
+    }
+}
+
+/// What an instance's end looks like to a person.
+fn failure_of(instance: &Instance, ending: Ending, wall: u64) -> Failure {
+    let said = instance.seen.as_ref();
+    let reason = said.and_then(|s| s.reason);
+    let (reason, message) = match ending {
+        Ending::Exited(0) => (Reason::Completed, "exited with code 0".to_owned()),
+        Ending::Exited(code) => (Reason::Error, exit_sentence(code)),
+        Ending::Vanished => {
+            (Reason::Removed, "its container was removed by somebody else".to_owned())
+        }
+        Ending::IllHealth => (Reason::Unhealthy, "its health probe failed for too long".to_owned()),
+        Ending::NeverStarted => (
+            reason.unwrap_or(Reason::StartFailed),
+            said.and_then(|s| s.message.clone())
+                .unwrap_or_else(|| "it could not be started".to_owned()),
+        ),
+    };
+    Failure { instance: instance.id.clone(), reason, message, at: wall }
+}
+
+/// An exit code in words: codes above 128 are signals by convention.
+fn exit_sentence(code: i64) -> String {
+    let signal = match code {
+        130 => " (SIGINT)",
+        134 => " (SIGABRT)",
+        137 => " (SIGKILL: killed by hand, or out of memory)",
+        139 => " (SIGSEGV)",
+        143 => " (SIGTERM)",
+        125 => " (Docker could not run it)",
+        126 => " (its command cannot be executed)",
+        127 => " (its command was not found)",
+        _ => "",
+    };
+    format!("exited with code {code}{signal}")
+}
+
+/// A report as kept, its ages turned into times.
+fn seen(report: ContainerInstance, now: u64) -> Seen {
+    let since = |age: Option<u64>| age.map(|ms| now.saturating_sub(ms));
+    let over = report.phase.is_final();
+    Seen {
+        container_id: report.container_id,
+        phase: report.phase,
+        health: report.health,
+        exit_code: report.exit_code,
+        ip: report.ip,
+        ports: report.ports,
+        started_at: report.started_at,
+        reason: report.reason,
+        message: report.message,
+        running_since: if over { None } else { since(report.running_for_ms) },
+        ran_for_ms: if over { report.running_for_ms } else { None },
+        healthy_since: if report.health == Health::Healthy {
+            since(report.healthy_for_ms)
+        } else {
+            None
+        },
+        restart_due: report.restart_due,
+        stopping: report.stopping,
+    }
+}
+
+/// Ages measured twice differ by the time on the way. As long as nothing
+/// happened in between, the first reading stands, so that an unchanged instance
+/// stays equal to itself.
+fn steady_since(seen: &mut Seen, old: &Seen) {
+    const JITTER_MS: u64 = 2_000;
+    let steady = |new: &mut Option<u64>, old: Option<u64>| {
+        if let (Some(n), Some(o)) = (*new, old)
+            && n.abs_diff(o) <= JITTER_MS
+        {
+            *new = Some(o);
+        }
+    };
+    if seen.container_id == old.container_id {
+        steady(&mut seen.running_since, old.running_since);
+        if old.health == seen.health {
+            steady(&mut seen.healthy_since, old.healthy_since);
+        }
+        if seen.phase == old.phase && old.ran_for_ms.is_some() {
+            seen.ran_for_ms = old.ran_for_ms;
+        }
+    }
+}

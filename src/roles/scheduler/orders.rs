@@ -1,0 +1,214 @@
+//! Delivery of orders: made from what is intended, sent until answered,
+//! repeated with the same id. Retrying is always safe.
+
+use super::core::{Core, Deadline};
+use super::message::{Order, OrderAnswer, OrderBody, OrderKind};
+use super::state::{Delivery, Instance};
+use crate::model::view::NodeStatus;
+use crate::model::wire::{Fence, RunOrder, order_version};
+use crate::model::{ApiError, InstanceId, NodeId, Phase, Reason};
+
+impl Core {
+    /// Sends what is due. Orders for nodes that cannot be reached wait for them:
+    /// registering marks them again.
+    pub(super) fn send_orders(&mut self) {
+        for id in std::mem::take(&mut self.agenda.orders) {
+            self.send_order(&id);
+        }
+    }
+
+    fn send_order(&mut self, id: &InstanceId) {
+        let Some(instance) = self.state.instances.get(id).cloned() else { return };
+        let Some(node) = self.state.nodes.get(&instance.node).cloned() else { return };
+        if node.incarnation == 0 || node.status != NodeStatus::Alive {
+            return;
+        }
+        let now = self.state.now;
+        let delivery = match &instance.stop {
+            Some(stop) => stop.delivery,
+            None => instance.run,
+        };
+        let due = match delivery {
+            Delivery::Due(at) => at,
+            Delivery::Sent { overdue_at, incarnation } => {
+                if incarnation != node.incarnation && instance.stop.is_none() {
+                    // The former life may have noted it; the first snapshot of
+                    // this one tells.
+                    return;
+                }
+                overdue_at
+            }
+            Delivery::Accepted { .. } | Delivery::Confirmed => return,
+        };
+        if due > now {
+            self.agenda.deadlines.insert((due, Deadline::Order(id.clone())));
+            return;
+        }
+        let body = match &instance.stop {
+            Some(stop) => OrderBody::Stop {
+                id: id.clone(),
+                drain_ms: stop.drain_ms,
+                why: stop.cause.because().to_owned(),
+            },
+            None => match self.run_order(&instance) {
+                Some(order) => OrderBody::Run(Box::new(order)),
+                None => return,
+            },
+        };
+        let overdue_at = now + self.timing.order_timeout_ms + self.timing.order_retry_ms;
+        let sent = Delivery::Sent { incarnation: node.incarnation, overdue_at };
+        self.set_delivery(id, instance.stop.is_some(), sent);
+        self.agenda.deadlines.insert((overdue_at, Deadline::Order(id.clone())));
+        self.out.orders.push(Order {
+            address: node.address.clone(),
+            fence: Fence {
+                cluster: self.state.cluster.clone(),
+                node: node.id.clone(),
+                incarnation: node.incarnation,
+                epoch: self.state.epoch,
+            },
+            body,
+        });
+    }
+
+    /// The order for an instance, the same each time it is asked for.
+    fn run_order(&self, instance: &Instance) -> Option<RunOrder> {
+        let workload = self.state.workloads.get(&instance.workload)?;
+        let mut template = workload.template(instance.revision)?.clone();
+        for port in &mut template.ports {
+            if !instance.binds_asked_ports && !port.fixed {
+                port.host_port = 0;
+            }
+        }
+        Some(RunOrder {
+            v: order_version(),
+            id: instance.id.clone(),
+            replaces: instance.replaces.clone(),
+            workload: instance.workload.clone(),
+            revision: instance.revision,
+            replica: instance.replica,
+            restarts: instance.restarts,
+            backoff_step: instance.step,
+            template,
+        })
+    }
+
+    fn set_delivery(&mut self, id: &InstanceId, is_stop: bool, delivery: Delivery) {
+        self.touch(id, |instance| match &mut instance.stop {
+            Some(stop) if is_stop => stop.delivery = delivery,
+            _ if is_stop => {}
+            // A snapshot may have confirmed it before its answer came.
+            _ if instance.run != Delivery::Confirmed => instance.run = delivery,
+            _ => {}
+        });
+    }
+
+    /// An order was answered, or was not.
+    pub(super) fn order_answered(
+        &mut self,
+        node: &NodeId,
+        id: &InstanceId,
+        kind: OrderKind,
+        incarnation: u64,
+        answer: OrderAnswer,
+    ) {
+        let Some(instance) = self.state.instances.get(id).cloned() else { return };
+        if instance.node != *node {
+            return;
+        }
+        let is_stop = kind == OrderKind::Stop;
+        let delivery = match (&instance.stop, is_stop) {
+            (Some(stop), true) => stop.delivery,
+            (None, true) => return,
+            (_, false) => instance.run,
+        };
+        let Delivery::Sent { incarnation: sent_to, .. } = delivery else { return };
+        if sent_to != incarnation {
+            return;
+        }
+        let retry = Delivery::Due(self.state.now + self.timing.order_retry_ms);
+        match answer {
+            OrderAnswer::Accepted(accepted) if accepted.id != *id && !is_stop => {
+                self.answered_by_successor(&instance, &accepted.id);
+            }
+            OrderAnswer::Accepted(accepted) => {
+                let noted =
+                    Delivery::Accepted { incarnation: accepted.incarnation, seq: accepted.seq };
+                self.set_delivery(id, is_stop, noted);
+            }
+            OrderAnswer::Unanswered(_) => {
+                self.set_delivery(id, is_stop, retry);
+                self.agenda.orders.insert(id.clone());
+            }
+            OrderAnswer::Refused(error) => self.order_refused(&instance, is_stop, error, retry),
+        }
+    }
+
+    /// The agent, cut off for a while, had already started a successor by
+    /// itself; the snapshot that lists it makes it known.
+    fn answered_by_successor(&mut self, instance: &Instance, successor: &InstanceId) {
+        self.note_instance(
+            instance,
+            "InstanceWithdrawn",
+            format!("{} was not needed: {successor} already runs in its place", instance.id),
+        );
+        let (name, number) = (instance.workload.clone(), instance.replica);
+        let id = instance.id.clone();
+        if self.state.instances.contains_key(successor) {
+            self.forget_instance(&id);
+            return;
+        }
+        // Nothing is started in its place before the snapshot arrives.
+        self.forget_instance(&id);
+        let at = self.state.now + self.timing.heartbeat_ms;
+        self.edit_replica(&name, number, |replica| replica.not_before = Some(at));
+        self.look_at_replica_at(at, &name, number);
+    }
+
+    fn order_refused(
+        &mut self,
+        instance: &Instance,
+        is_stop: bool,
+        error: ApiError,
+        retry: Delivery,
+    ) {
+        let id = &instance.id;
+        let final_word = matches!(error.reason.as_str(), "Stopped" | "OtherContents")
+            || (error.status == 400 || error.status == 413 || error.status == 422);
+        if is_stop || !final_word {
+            // A stale fence ends with the next registration, busy with time.
+            self.set_delivery(id, is_stop, retry);
+            self.agenda.orders.insert(id.clone());
+            return;
+        }
+        self.note_instance(
+            instance,
+            "OrderRefused",
+            format!("node {} refused to run {id}: {}", instance.node, error.error),
+        );
+        if error.reason == "Stopped" {
+            self.forget_instance(id);
+            return;
+        }
+        let mut failed = instance.clone();
+        failed.seen = Some(super::state::Seen {
+            container_id: String::new(),
+            phase: Phase::Failed,
+            health: crate::model::Health::Unknown,
+            exit_code: None,
+            ip: None,
+            ports: Vec::new(),
+            started_at: None,
+            reason: Some(Reason::Refused),
+            message: Some(format!("its node refused the order: {}", error.error)),
+            running_since: None,
+            ran_for_ms: None,
+            healthy_since: None,
+            restart_due: false,
+            stopping: false,
+        });
+        self.touch(id, |i| i.seen = failed.seen.clone());
+        self.instance_ended(&failed);
+        self.forget_instance(id);
+    }
+}

@@ -1,0 +1,199 @@
+//! Where a new instance goes. Spreads: fewest replicas of the same workload on
+//! the node and on its Docker daemon, then fewest instances, then by name.
+//! Every refusal is counted and can be shown.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::fmt;
+
+use super::state::{Node, State};
+use crate::model::view::NodeStatus;
+use crate::model::wire::DockerState;
+use crate::model::{DaemonId, NodeId, Protocol, WorkloadId};
+
+/// How good a node is; the smallest is taken. The order of the fields is the
+/// policy.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Score {
+    same_workload_on_node: u32,
+    same_workload_on_daemon: u32,
+    instances_on_node: u32,
+    id: NodeId,
+}
+
+/// Why a node was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Refusal {
+    /// It is dead, or not heard since the scheduler started.
+    NotAlive,
+    /// It has registered and not yet said what it has.
+    NotReported,
+    /// Its Docker does not answer.
+    NoDocker,
+    /// It was cordoned.
+    Cordoned,
+    /// A host port that was asked for is taken on its Docker daemon.
+    PortTaken(u16),
+}
+
+/// Why all nodes were refused, counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refusals {
+    /// How many nodes there are.
+    pub total: usize,
+    counts: BTreeMap<Refusal, usize>,
+}
+
+impl Refusals {
+    fn count(&mut self, refusal: Refusal) {
+        *self.counts.entry(refusal).or_insert(0) += 1;
+    }
+
+    /// Whether nothing but taken ports stands in the way.
+    pub fn only_ports(&self) -> bool {
+        self.counts.keys().any(|r| matches!(r, Refusal::PortTaken(_)))
+    }
+}
+
+impl fmt::Display for Refusals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "none of {} node(s) can take it: ", self.total)?;
+        let mut first = true;
+        for (refusal, count) in &self.counts {
+            if !first {
+                f.write_str(", ")?;
+            }
+            first = false;
+            match refusal {
+                Refusal::NotAlive => write!(f, "{count} not alive")?,
+                Refusal::NotReported => write!(f, "{count} not reported yet")?,
+                Refusal::NoDocker => write!(f, "{count} whose Docker does not answer")?,
+                Refusal::Cordoned => write!(f, "{count} cordoned")?,
+                Refusal::PortTaken(port) => {
+                    write!(f, "{count} on a Docker daemon where host port {port} is taken")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Places several instances of one workload in one pass. Scores only grow while
+/// it does, so a heap whose top is checked again when taken is always right.
+pub struct Placer {
+    heap: BinaryHeap<Reverse<Score>>,
+    workload: WorkloadId,
+    on_daemon: BTreeMap<DaemonId, u32>,
+}
+
+impl Placer {
+    /// Scores all nodes for this workload.
+    pub fn new(state: &State, workload: &WorkloadId) -> Self {
+        let mut on_daemon: BTreeMap<DaemonId, u32> = BTreeMap::new();
+        if let Some(cohort) = state.cohorts.get(workload) {
+            for (node, count) in &cohort.per_node {
+                if let Some(node) = state.nodes.get(node) {
+                    *on_daemon.entry(node.daemon()).or_insert(0) += count;
+                }
+            }
+        }
+        let mut placer = Self { heap: BinaryHeap::new(), workload: workload.clone(), on_daemon };
+        placer.heap = state
+            .nodes
+            .values()
+            .filter(|n| n.able() && n.schedulable)
+            .map(|n| Reverse(placer.score(state, n)))
+            .collect();
+        placer
+    }
+
+    fn score(&self, state: &State, node: &Node) -> Score {
+        let on_node = state.cohorts.get(&self.workload).and_then(|c| c.per_node.get(&node.id));
+        Score {
+            same_workload_on_node: on_node.copied().unwrap_or(0),
+            same_workload_on_daemon: self.on_daemon.get(&node.daemon()).copied().unwrap_or(0),
+            instances_on_node: node.placed,
+            id: node.id.clone(),
+        }
+    }
+
+    /// The best node on which these host ports are free. `pin` is taken if it is
+    /// able, cordoned or not: a restart in place is nothing new there.
+    pub fn place(
+        &mut self,
+        state: &State,
+        ports: &[(u16, Protocol)],
+        pin: Option<&NodeId>,
+    ) -> Result<NodeId, Refusals> {
+        if let Some(node) = pin.and_then(|id| state.nodes.get(id))
+            && node.able()
+            && taken_port(state, node, ports).is_none()
+        {
+            return Ok(self.taken(node));
+        }
+        let mut passed_over = Vec::new();
+        let mut found = None;
+        while let Some(Reverse(score)) = self.heap.pop() {
+            let Some(node) = state.nodes.get(&score.id) else { continue };
+            let current = self.score(state, node);
+            if current > score {
+                self.heap.push(Reverse(current));
+                continue;
+            }
+            let free = taken_port(state, node, ports).is_none();
+            passed_over.push(Reverse(current));
+            if free {
+                found = Some(node.as_ref().clone());
+                break;
+            }
+        }
+        self.heap.extend(passed_over);
+        match found {
+            Some(node) => Ok(self.taken(&node)),
+            None => Err(refusals(state, ports)),
+        }
+    }
+
+    fn taken(&mut self, node: &Node) -> NodeId {
+        *self.on_daemon.entry(node.daemon()).or_insert(0) += 1;
+        node.id.clone()
+    }
+}
+
+fn taken_port(state: &State, node: &Node, ports: &[(u16, Protocol)]) -> Option<u16> {
+    if ports.is_empty() {
+        return None;
+    }
+    let daemon = node.daemon();
+    ports
+        .iter()
+        .find(|(port, protocol)| state.host_ports.contains_key(&(daemon.clone(), *port, *protocol)))
+        .map(|(port, _)| *port)
+}
+
+fn refusals(state: &State, ports: &[(u16, Protocol)]) -> Refusals {
+    let mut refusals = Refusals { total: state.nodes.len(), ..Refusals::default() };
+    for node in state.nodes.values() {
+        let refusal =
+            refusal(node).or_else(|| taken_port(state, node, ports).map(Refusal::PortTaken));
+        if let Some(refusal) = refusal {
+            refusals.count(refusal);
+        }
+    }
+    refusals
+}
+
+/// Why nothing new can go to this node, whatever it is.
+pub fn refusal(node: &Node) -> Option<Refusal> {
+    if node.status != NodeStatus::Alive || node.incarnation == 0 {
+        Some(Refusal::NotAlive)
+    } else if node.docker.state != DockerState::Ok {
+        Some(Refusal::NoDocker)
+    } else if !node.synced || node.lost {
+        Some(Refusal::NotReported)
+    } else if !node.schedulable {
+        Some(Refusal::Cordoned)
+    } else {
+        None
+    }
+}

@@ -1,0 +1,476 @@
+//! Who is alive: registration, silence, Docker trouble, and the guard against
+//! taking a broken network for a hundred broken machines.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use imbl::{OrdSet, Vector};
+
+use super::core::{Core, Deadline};
+use super::state::{Delivery, MassLoss, Node};
+use crate::model::ids::dns_label_problem;
+use crate::model::view::NodeStatus;
+use crate::model::wire::{DockerState, DockerStatus, RegisterRequest, RegisterResponse};
+use crate::model::{ApiError, InstanceId, NodeId};
+
+/// Former incarnations remembered per node.
+const FORMER_KEPT: usize = 16;
+
+impl Core {
+    /// An agent introduces itself: a new node, a known one back, or a claim to a
+    /// name that somebody else holds.
+    pub(super) fn register(
+        &mut self,
+        peer: IpAddr,
+        request: RegisterRequest,
+    ) -> Result<RegisterResponse, ApiError> {
+        let id = request.node_id.clone();
+        if let Some(problem) = dns_label_problem(id.as_str()) {
+            return Err(ApiError::invalid_field(
+                "nodeId",
+                format!("node id {id:?} {problem}; choose another with --node-id"),
+            ));
+        }
+        let address = advertised_address(&request, peer)?;
+        let (now, epoch) = (self.state.now, self.state.epoch);
+        match self.state.nodes.get(&id).cloned() {
+            None => {
+                let node = Node {
+                    id: id.clone(),
+                    key: request.key,
+                    address: address.clone(),
+                    incarnation: request.incarnation,
+                    former: Vector::new(),
+                    seq: 0,
+                    synced: false,
+                    status: NodeStatus::Alive,
+                    heard_at: now,
+                    heard: true,
+                    status_since: now,
+                    schedulable: true,
+                    lost: false,
+                    docker: request.docker,
+                    docker_since: now,
+                    version: request.version,
+                    instances: OrdSet::new(),
+                    placed: 0,
+                };
+                self.state.nodes.insert(id.clone(), Arc::new(node));
+                self.note_node(&id, "NodeRegistered", format!("node {id} joined at {address}"));
+            }
+            Some(known) => {
+                self.claim(&known, &request, &address)?;
+                let restarted = known.incarnation != request.incarnation;
+                let was = known.status;
+                self.edit_node(&id, |node| {
+                    if restarted {
+                        if node.incarnation != 0 {
+                            node.former.push_back(node.incarnation);
+                        }
+                        while node.former.len() > FORMER_KEPT {
+                            node.former.pop_front();
+                        }
+                        node.seq = 0;
+                        node.synced = false;
+                    }
+                    node.incarnation = request.incarnation;
+                    node.key = request.key;
+                    node.address = address.clone();
+                    node.version = request.version;
+                    node.heard_at = now;
+                    node.heard = true;
+                    set_docker(node, request.docker, now);
+                    if node.status != NodeStatus::Alive {
+                        node.status = NodeStatus::Alive;
+                        node.status_since = now;
+                    }
+                });
+                self.renew_deliveries(&id);
+                let message = match was {
+                    NodeStatus::Dead => format!("node {id} is back at {address}"),
+                    _ if restarted => format!("the agent of node {id} started again"),
+                    _ => format!("node {id} registered again"),
+                };
+                self.note_node(&id, "NodeRegistered", message);
+                if was == NodeStatus::Dead {
+                    self.review_mass_loss();
+                }
+            }
+        }
+        self.agenda.deadlines.insert((now + self.timing.dead_after_ms, Deadline::Node(id.clone())));
+        self.record_node(&id);
+        Ok(RegisterResponse { cluster: self.state.cluster.clone(), epoch, address })
+    }
+
+    /// Whether this agent may have the name: the same key or address is the same
+    /// machine restarted; another one may take over only from the dead.
+    fn claim(
+        &self,
+        known: &Node,
+        request: &RegisterRequest,
+        address: &str,
+    ) -> Result<(), ApiError> {
+        if known.former.contains(&request.incarnation) {
+            return Err(superseded(known));
+        }
+        if known.key == request.key || known.address == address || known.status != NodeStatus::Alive
+        {
+            return Ok(());
+        }
+        Err(ApiError::new(
+            409,
+            "NodeIdTaken",
+            format!(
+                "node id {:?} is taken by a living agent at {} with another data directory; this \
+                 one is at {address}. Give one of them another --node-id, or stop the other first",
+                known.id.as_str(),
+                known.address
+            ),
+        ))
+    }
+
+    /// Orders to an agent that has just registered are sent (again). Only those
+    /// that the former life may have noted wait for its successor's first
+    /// snapshot, which tells.
+    fn renew_deliveries(&mut self, id: &NodeId) {
+        let Some(node) = self.state.nodes.get(id).cloned() else { return };
+        for instance in &node.instances {
+            self.agenda.orders.insert(instance.clone());
+            let stop_is_open = self
+                .state
+                .instances
+                .get(instance)
+                .and_then(|i| i.stop.as_ref())
+                .is_some_and(|stop| stop.delivery != Delivery::Due(0));
+            if stop_is_open {
+                // Stopping twice is safe and a forgotten stop is not.
+                self.touch(instance, |i| {
+                    if let Some(stop) = &mut i.stop {
+                        stop.delivery = Delivery::Due(0);
+                    }
+                });
+            }
+        }
+    }
+
+    /// A node's deadline: has it been silent for too long, or its Docker?
+    pub(super) fn look_at_node(&mut self, id: &NodeId) {
+        let Some(node) = self.state.nodes.get(id).cloned() else { return };
+        let now = self.state.now;
+        if node.status != NodeStatus::Dead {
+            let dead_at = node.heard_at + self.timing.dead_after_ms;
+            if dead_at <= now {
+                self.mark_dead(&node);
+            } else {
+                self.agenda.deadlines.insert((dead_at, Deadline::Node(id.clone())));
+            }
+        }
+        self.review_docker(id);
+    }
+
+    fn mark_dead(&mut self, node: &Node) {
+        let (id, now) = (node.id.clone(), self.state.now);
+        let silent = (now - node.heard_at) / 1000;
+        self.edit_node(&id, |node| {
+            node.status = NodeStatus::Dead;
+            node.status_since = now;
+        });
+        let message = if node.heard {
+            format!("node {id} is dead: nothing heard for {silent} s")
+        } else {
+            format!("node {id} is dead: not heard since the scheduler started {silent} s ago")
+        };
+        self.note_node(&id, "NodeDead", message);
+        self.node_answered_for(&id);
+        self.review_mass_loss();
+        self.lose(&id);
+        self.record_node(&id);
+    }
+
+    /// From now on the node's instances do not count, and starts it has not
+    /// confirmed are withdrawn. Should it report one of them after all, that is
+    /// judged like any returned instance.
+    fn lose(&mut self, id: &NodeId) {
+        let Some(node) = self.state.nodes.get(id).cloned() else { return };
+        self.edit_node(id, |node| {
+            node.lost = true;
+            node.synced = false;
+        });
+        for instance in &node.instances {
+            let unseen = self.state.instances.get(instance).is_some_and(|i| i.seen.is_none());
+            if unseen {
+                self.withdraw(instance, "its node is lost");
+            }
+        }
+    }
+
+    /// Takes back an order of which nothing was seen.
+    pub(super) fn withdraw(&mut self, id: &InstanceId, why: &str) {
+        let Some(instance) = self.state.instances.get(id).cloned() else { return };
+        self.note_instance(&instance, "InstanceWithdrawn", format!("{id} was withdrawn: {why}"));
+        self.forget_instance(id);
+    }
+
+    /// A snapshot from the node was taken in: its instances count again once it
+    /// has listed them all and its Docker answers.
+    pub(super) fn node_heard(&mut self, id: &NodeId, docker: DockerStatus, seq: u64, synced: bool) {
+        let now = self.state.now;
+        let Some(before) = self.state.nodes.get(id).cloned() else { return };
+        let back = before.status != NodeStatus::Alive;
+        let full = synced && docker.state == DockerState::Ok;
+        self.edit_node(id, |node| {
+            node.heard_at = now;
+            node.heard = true;
+            node.seq = seq;
+            set_docker(node, docker, now);
+            if back {
+                node.status = NodeStatus::Alive;
+                node.status_since = now;
+            }
+            if full {
+                node.synced = true;
+                node.lost = false;
+            }
+        });
+        if back {
+            self.note_node(id, "NodeBack", format!("node {id} is heard again"));
+            self.agenda
+                .deadlines
+                .insert((now + self.timing.dead_after_ms, Deadline::Node(id.clone())));
+            self.record_node(id);
+            self.review_mass_loss();
+        }
+        if full {
+            self.node_answered_for(id);
+        }
+        let after = self.state.nodes.get(id).map(|n| n.docker.state);
+        if after != Some(before.docker.state) {
+            let message = match after {
+                Some(DockerState::Ok) => format!("Docker on node {id} answers again"),
+                Some(DockerState::Hung) => {
+                    format!("Docker on node {id} does not answer; its instances keep their state")
+                }
+                _ => format!("Docker on node {id} is away; its instances keep their state"),
+            };
+            self.note_node(id, "DockerState", message);
+        }
+        self.review_docker(id);
+    }
+
+    /// Docker away or hung for a minute: its instances are treated as on a dead
+    /// node.
+    fn review_docker(&mut self, id: &NodeId) {
+        let Some(node) = self.state.nodes.get(id).cloned() else { return };
+        if node.docker.state == DockerState::Ok || node.lost {
+            return;
+        }
+        let unable_at = node.docker_since + self.timing.docker_unable_after_ms;
+        if unable_at > self.state.now {
+            self.agenda.deadlines.insert((unable_at, Deadline::Node(id.clone())));
+            return;
+        }
+        self.lose(id);
+        let seconds = (self.state.now - node.docker_since) / 1000;
+        let message = format!(
+            "Docker on node {id} has not answered for {seconds} s: its instances are treated as lost"
+        );
+        self.note_node(id, "DockerUnavailable", message);
+    }
+
+    /// One node less to wait for after the scheduler's restart; with the last
+    /// one, everything is looked at.
+    fn node_answered_for(&mut self, id: &NodeId) {
+        if self.state.awaited.remove(id).is_some() && self.state.awaited.is_empty() {
+            self.note(
+                "Recovered",
+                "every node that was alive before the restart has reported or is dead".to_owned(),
+            );
+            self.look_at_everything();
+        }
+    }
+
+    /// When over half of ten or more nodes are lost at once, it is more likely
+    /// the network than the machines: nothing is replaced until half of them are
+    /// back, five minutes have passed, or nodes were removed.
+    pub(super) fn review_mass_loss(&mut self) {
+        let now = self.state.now;
+        let dead = |state: &super::state::State, id: &NodeId| {
+            state.nodes.get(id).is_some_and(|n| n.status == NodeStatus::Dead)
+        };
+        if let Some(guard) = self.state.mass_loss.clone() {
+            let members: OrdSet<NodeId> = guard
+                .members
+                .iter()
+                .filter(|id| self.state.nodes.contains_key(*id))
+                .cloned()
+                .collect();
+            let dead = members.iter().filter(|id| dead(&self.state, id)).count();
+            let over = now >= guard.since + self.timing.mass_loss_hold_ms;
+            if over || dead * 2 <= members.len() {
+                self.state.mass_loss = None;
+                let why = if over { "it has lasted long enough" } else { "half of them are back" };
+                self.note(
+                    "MassNodeLossOver",
+                    format!("replacing lost instances again: {why} ({dead} still dead)"),
+                );
+                self.look_at_everything();
+            } else {
+                self.state.mass_loss = Some(MassLoss { since: guard.since, members });
+            }
+            return;
+        }
+        let since = now.saturating_sub(self.timing.mass_loss_window_ms);
+        let members: OrdSet<NodeId> = self
+            .state
+            .nodes
+            .values()
+            .filter(|n| match n.status {
+                NodeStatus::Alive => n.status_since <= since,
+                NodeStatus::Dead => n.status_since > since,
+                NodeStatus::Unknown => true,
+            })
+            .map(|n| n.id.clone())
+            .collect();
+        let dead = members.iter().filter(|id| dead(&self.state, id)).count();
+        if members.len() < self.timing.mass_loss_min_nodes || dead * 2 <= members.len() {
+            return;
+        }
+        self.note(
+            "MassNodeLoss",
+            format!(
+                "{dead} of {} nodes are dead at once: more likely the network than the machines. \
+                 Nothing is replaced until half are back, {} s have passed, or `kube-lite ctl node \
+                 remove`",
+                members.len(),
+                self.timing.mass_loss_hold_ms / 1000
+            ),
+        );
+        self.agenda.deadlines.insert((now + self.timing.mass_loss_hold_ms, Deadline::MassLoss));
+        self.state.mass_loss = Some(MassLoss { since: now, members });
+    }
+
+    /// Forgets a node and everything on it, in one step.
+    pub(super) fn remove_node(&mut self, id: &NodeId) -> Result<(), ApiError> {
+        let node = self.known_node(id)?;
+        if node.status == NodeStatus::Alive {
+            return Err(ApiError::conflict(format!(
+                "node {id} is alive; stop its agent first, then remove it once it is dead ({} s)",
+                self.timing.dead_after_ms / 1000
+            )));
+        }
+        for instance in &node.instances {
+            self.forget_instance(instance);
+        }
+        self.state.nodes.remove(id);
+        self.record_node(id);
+        self.note_node(id, "NodeRemoved", format!("node {id} was removed"));
+        self.node_answered_for(id);
+        self.review_mass_loss();
+        Ok(())
+    }
+
+    /// Allows or forbids new instances on a node.
+    pub(super) fn set_schedulable(&mut self, id: &NodeId, wanted: bool) -> Result<(), ApiError> {
+        let node = self.known_node(id)?;
+        if node.schedulable != wanted {
+            self.edit_node(id, |node| node.schedulable = wanted);
+            self.record_node(id);
+            let (kind, message) = if wanted {
+                ("NodeUncordoned", format!("node {id} may get new instances again"))
+            } else {
+                ("NodeCordoned", format!("node {id} gets no new instances; what runs there stays"))
+            };
+            self.note_node(id, kind, message);
+        }
+        Ok(())
+    }
+
+    fn known_node(&self, id: &NodeId) -> Result<Arc<Node>, ApiError> {
+        self.state.nodes.get(id).cloned().ok_or_else(|| {
+            let known: Vec<&str> = self.state.nodes.keys().take(10).map(NodeId::as_str).collect();
+            ApiError::not_found(format!(
+                "there is no node {:?}; known are: {}",
+                id.as_str(),
+                if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+            ))
+        })
+    }
+}
+
+/// The answer to a former life of an agent, which stops for good on it.
+pub(super) fn superseded(node: &Node) -> ApiError {
+    ApiError::new(
+        409,
+        "Superseded",
+        format!(
+            "node {:?} was taken over by a newer agent at {}; this one has been replaced",
+            node.id.as_str(),
+            node.address
+        ),
+    )
+}
+
+fn set_docker(node: &mut Node, docker: DockerStatus, now: u64) {
+    node.docker_since = now.saturating_sub(docker.for_ms);
+    // The daemon's name is kept while it cannot be asked for it.
+    let daemon = docker.daemon.clone().or_else(|| node.docker.daemon.clone());
+    node.docker = DockerStatus { daemon, for_ms: 0, ..docker };
+}
+
+/// Where the agent is reached: what it advertises, else where it came from.
+/// Never a wildcard, which is no address.
+fn advertised_address(request: &RegisterRequest, peer: IpAddr) -> Result<String, ApiError> {
+    let Some(advertised) = &request.advertise else {
+        let peer = match peer {
+            IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(peer, IpAddr::V4),
+            v4 => v4,
+        };
+        return Ok(std::net::SocketAddr::new(peer, request.port).to_string());
+    };
+    let host = advertised.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>()));
+    let wildcard = host
+        .as_ref()
+        .is_some_and(|(h, _)| matches!(*h, "" | "0.0.0.0" | "[::]" | "*" | "::" | "[::0]"));
+    match host {
+        Some((_, Ok(port))) if port != 0 && !wildcard => Ok(advertised.clone()),
+        _ => Err(ApiError::invalid_field(
+            "advertise",
+            format!(
+                "cannot reach an agent at {advertised:?}; --advertise takes HOST:PORT with an \
+                 address of this machine (no wildcard, port not 0)"
+            ),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(advertise: Option<&str>) -> RegisterRequest {
+        RegisterRequest {
+            node_id: "n".into(),
+            key: "k".into(),
+            incarnation: 1,
+            advertise: advertise.map(str::to_owned),
+            port: 8081,
+            docker: DockerStatus::default(),
+            version: String::new(),
+        }
+    }
+
+    #[test]
+    fn addresses() {
+        let peer: IpAddr = "10.1.2.3".parse().unwrap();
+        assert_eq!(advertised_address(&request(None), peer).unwrap(), "10.1.2.3:8081");
+        let mapped: IpAddr = "::ffff:10.1.2.3".parse().unwrap();
+        assert_eq!(advertised_address(&request(None), mapped).unwrap(), "10.1.2.3:8081");
+        let six: IpAddr = "fd00::1".parse().unwrap();
+        assert_eq!(advertised_address(&request(None), six).unwrap(), "[fd00::1]:8081");
+        assert_eq!(advertised_address(&request(Some("box:9")), peer).unwrap(), "box:9");
+        for bad in ["box", "box:0", "0.0.0.0:81", "[::]:81", ":81", "box:x", ""] {
+            let error = advertised_address(&request(Some(bad)), peer).unwrap_err();
+            assert_eq!(error.field.as_deref(), Some("advertise"), "{bad}");
+        }
+    }
+}

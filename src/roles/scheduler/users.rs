@@ -1,0 +1,343 @@
+//! What people ask for: deploy, scale, delete. Each changes what is desired and
+//! nothing else; closing the gap is [`super::reconcile`]'s.
+
+use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
+
+use super::core::Core;
+use super::message::{Reply, UserCall};
+use super::state::{Replica, Revision, StopCause, Workload};
+use crate::model::validate::port_warnings;
+use crate::model::view::DeployResponse;
+use crate::model::{ApiError, InstanceId, WorkloadId, WorkloadSpec};
+
+impl Core {
+    pub(super) fn user(&mut self, by: String, call: UserCall) -> Result<Reply, ApiError> {
+        match call {
+            UserCall::Deploy(spec) => self.deploy(by, *spec).map(Reply::Deployed),
+            UserCall::Scale { id, replicas } => {
+                self.scale(&by, &id, replicas)?;
+                Ok(Reply::Done)
+            }
+            UserCall::Delete(id) => self.delete(&by, &id).map(|()| Reply::Done),
+            UserCall::RemoveNode(id) => self.remove_node(&id).map(|()| Reply::Done),
+            UserCall::SetSchedulable { id, schedulable } => {
+                self.set_schedulable(&id, schedulable).map(|()| Reply::Done)
+            }
+        }
+    }
+
+    fn deploy(&mut self, by: String, mut spec: WorkloadSpec) -> Result<DeployResponse, ApiError> {
+        let name = spec.name.clone();
+        spec.id = None;
+        match self.state.workloads.get(&name).cloned() {
+            None => self.create(by, spec),
+            Some(known) => self.change(by, &known, spec),
+        }
+    }
+
+    fn create(&mut self, by: String, mut spec: WorkloadSpec) -> Result<DeployResponse, ApiError> {
+        let name = spec.name.clone();
+        let desired = *spec.replicas.get_or_insert(1);
+        let revision = self.state.tombstones.get(&name).copied().unwrap_or(0) + 1;
+        let mut revisions = OrdMap::new();
+        let first = Revision {
+            template: spec.template(),
+            at: self.state.wall,
+            by: by.clone(),
+            why: "created".to_owned(),
+        };
+        revisions.insert(revision, Arc::new(first));
+        let warnings = port_warnings(&spec, desired);
+        let workload = Workload {
+            spec: Arc::new(spec),
+            revision,
+            revisions,
+            last_revision: revision,
+            born_epoch: self.state.epoch,
+            replicas: OrdMap::new(),
+            missing: OrdSet::new(),
+            resting: OrdSet::new(),
+            done: OrdSet::new(),
+            healing: None,
+            held: None,
+        };
+        self.state.workloads.insert(name.clone(), Arc::new(workload));
+        self.state.tombstones.remove(&name);
+        self.note_workload(
+            &name,
+            "WorkloadCreated",
+            format!("{by} created {name} with {desired} replica(s), revision {revision}"),
+        );
+        self.resize(&name, desired);
+        self.record_workload(&name);
+        Ok(DeployResponse { id: name, revision, warnings })
+    }
+
+    fn change(
+        &mut self,
+        by: String,
+        known: &Workload,
+        mut spec: WorkloadSpec,
+    ) -> Result<DeployResponse, ApiError> {
+        let name = spec.name.clone();
+        let desired = *spec.replicas.get_or_insert(known.desired());
+        let changed = changed_fields(&known.spec, &spec);
+        if !changed.is_empty() {
+            return Err(ApiError::unprocessable(
+                "TemplateChanged",
+                format!(
+                    "{name} runs with another {}; this build cannot roll a running workload to a \
+                     new template yet. Nothing was changed. Change only replicas, minReadySeconds \
+                     or strategy, or delete it first: kube-lite ctl delete {name}",
+                    changed.join(", ")
+                ),
+            ));
+        }
+        let revision = known.revision;
+        let warnings = port_warnings(&spec, desired);
+        if *known.spec != spec {
+            let before = known.desired();
+            self.edit_workload(&name, |workload| workload.spec = Arc::new(spec));
+            let message = if before == desired {
+                format!("{by} changed how {name} is run (minReadySeconds or strategy)")
+            } else {
+                format!("{by} scaled {name} from {before} to {desired}")
+            };
+            self.note_workload(&name, "WorkloadChanged", message);
+            self.resize(&name, desired);
+            self.recount_all(&name);
+            self.record_workload(&name);
+        }
+        Ok(DeployResponse { id: name, revision, warnings })
+    }
+
+    fn scale(&mut self, by: &str, name: &WorkloadId, replicas: u32) -> Result<(), ApiError> {
+        let known = self.known_workload(name)?;
+        let before = known.desired();
+        if before != replicas {
+            self.note_workload(
+                name,
+                "WorkloadScaled",
+                format!("{by} scaled {name} from {before} to {replicas}"),
+            );
+            self.resize(name, replicas);
+            self.record_workload(name);
+        }
+        Ok(())
+    }
+
+    /// Gives a workload as many places as are wanted.
+    fn resize(&mut self, name: &WorkloadId, desired: u32) {
+        let Some(known) = self.state.workloads.get(name).cloned() else { return };
+        let before = known.desired();
+        if desired > before {
+            let free: Vec<u32> = (0..)
+                .filter(|number| !known.replicas.contains_key(number))
+                .take((desired - before) as usize)
+                .collect();
+            for number in &free {
+                self.agenda.replicas.insert((name.clone(), *number));
+            }
+            self.edit_workload(name, |workload| {
+                for number in free {
+                    workload.replicas.insert(number, Replica::default());
+                }
+            });
+        } else if desired < before {
+            self.give_up_replicas(name, &known, (before - desired) as usize, desired);
+        }
+        self.edit_workload(name, |workload| {
+            Arc::make_mut(&mut workload.spec).replicas = Some(desired);
+        });
+    }
+
+    /// Takes away the places that are missed least and stops what is in them.
+    fn give_up_replicas(
+        &mut self,
+        name: &WorkloadId,
+        known: &Workload,
+        count: usize,
+        desired: u32,
+    ) {
+        let asked: Vec<(u16, crate::model::Protocol)> = known
+            .spec
+            .ports
+            .iter()
+            .filter(|port| port.host_port != 0)
+            .map(|port| (port.host_port, port.protocol))
+            .collect();
+        let mut ranked: Vec<GiveUpRank> = known
+            .replicas
+            .iter()
+            .map(|(number, replica)| self.rank(name, *number, replica, desired == 1, &asked))
+            .collect();
+        ranked.sort();
+        let chosen: Vec<u32> = ranked.into_iter().take(count).map(|rank| rank.number).collect();
+        for number in chosen {
+            let instances: Vec<InstanceId> = known
+                .replicas
+                .get(&number)
+                .map(|r| r.instances.iter().cloned().collect())
+                .unwrap_or_default();
+            self.edit_workload(name, |workload| {
+                workload.replicas.remove(&number);
+                workload.missing.remove(&number);
+                workload.resting.remove(&number);
+                workload.done.remove(&number);
+            });
+            self.record_replica(name, number);
+            for id in instances {
+                self.stop_instance(&id, StopCause::ScaledDown);
+            }
+        }
+    }
+
+    fn rank(
+        &self,
+        name: &WorkloadId,
+        number: u32,
+        replica: &Replica,
+        to_one: bool,
+        asked: &[(u16, crate::model::Protocol)],
+    ) -> GiveUpRank {
+        let best = replica
+            .instances
+            .iter()
+            .filter_map(|id| self.state.instances.get(id))
+            .filter(|i| i.share.effective)
+            .max_by_key(|i| (i.ready, i.share.running));
+        let crowd = best
+            .and_then(|i| self.state.cohorts.get(name)?.per_node.get(&i.node).copied())
+            .unwrap_or(0);
+        let holds_asked_port = to_one
+            && best.and_then(|i| i.seen.as_ref()).is_some_and(|seen| {
+                seen.ports.iter().any(|p| asked.contains(&(p.host_port, p.protocol)))
+            });
+        let stage = match best {
+            _ if replica.done.is_some() => Stage::Done,
+            None => Stage::Waiting,
+            Some(i) if !i.share.running => Stage::Pending,
+            Some(i) if !i.ready => Stage::NotReady,
+            Some(_) => Stage::Ready,
+        };
+        GiveUpRank {
+            stage,
+            holds_asked_port,
+            emptier_node: u32::MAX - crowd,
+            older: u64::MAX - best.map_or(0, |i| i.since),
+            lower_number: u32::MAX - number,
+            number,
+        }
+    }
+
+    fn delete(&mut self, by: &str, name: &WorkloadId) -> Result<(), ApiError> {
+        let known = self.known_workload(name)?;
+        self.note_workload(name, "WorkloadDeleted", format!("{by} deleted {name}"));
+        self.state.tombstones.insert(name.clone(), known.last_revision);
+        for number in known.replicas.keys() {
+            self.forget_replica_record(name, *number, &known);
+        }
+        let ids: Vec<InstanceId> = self
+            .state
+            .cohorts
+            .get(name)
+            .map(|c| c.ids.iter().cloned().collect())
+            .unwrap_or_default();
+        for id in &ids {
+            self.stop_instance(id, StopCause::Deleted);
+        }
+        self.state.workloads.remove(name);
+        self.agenda.starved.remove(name);
+        self.record_workload(name);
+        if !self.state.cohorts.contains_key(name) {
+            self.note_workload_gone(name);
+        }
+        Ok(())
+    }
+
+    /// The readiness of all its instances may have changed.
+    fn recount_all(&mut self, name: &WorkloadId) {
+        let ids: Vec<InstanceId> = self
+            .state
+            .cohorts
+            .get(name)
+            .map(|c| c.ids.iter().cloned().collect())
+            .unwrap_or_default();
+        for id in &ids {
+            self.touch(id, |_| {});
+        }
+    }
+
+    fn known_workload(&self, name: &WorkloadId) -> Result<Arc<Workload>, ApiError> {
+        self.state
+            .workloads
+            .get(name)
+            .cloned()
+            .ok_or_else(|| self.state.no_such_workload(name.as_str()))
+    }
+}
+
+impl super::state::State {
+    /// 404 with what there is instead.
+    pub(super) fn no_such_workload(&self, name: &str) -> ApiError {
+        let known: Vec<&str> = self.workloads.keys().take(10).map(WorkloadId::as_str).collect();
+        let leaving = self.cohorts.contains_key(name);
+        let also = if known.is_empty() {
+            "there are none; create one with `kube-lite ctl deploy -f FILE`".to_owned()
+        } else {
+            format!("known are: {}", known.join(", "))
+        };
+        let what = if leaving {
+            format!("workload {name:?} was deleted, its last containers are being stopped")
+        } else {
+            format!("there is no workload {name:?}")
+        };
+        ApiError::not_found(format!("{what}; {also}"))
+    }
+}
+
+/// How little a replica is missed; the smallest goes first. The order of the
+/// fields is the policy (DESIGN section 6, "Stopping").
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct GiveUpRank {
+    stage: Stage,
+    holds_asked_port: bool,
+    emptier_node: u32,
+    older: u64,
+    lower_number: u32,
+    number: u32,
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Waiting,
+    Pending,
+    NotReady,
+    Ready,
+    Done,
+}
+
+/// The fields of the template in which two specs differ, as people write them.
+fn changed_fields(old: &WorkloadSpec, new: &WorkloadSpec) -> Vec<&'static str> {
+    let mut changed = Vec::new();
+    let mut compare = |name, differs: bool| {
+        if differs {
+            changed.push(name);
+        }
+    };
+    compare("image", old.image != new.image);
+    compare("command", old.command != new.command);
+    compare("args", old.args != new.args);
+    compare("env", old.env != new.env);
+    compare("ports", old.ports != new.ports);
+    compare("restartPolicy", old.restart_policy != new.restart_policy);
+    compare("healthCheck", old.health_check != new.health_check);
+    compare("pullPolicy", old.pull_policy != new.pull_policy);
+    compare(
+        "stopGracePeriodSeconds",
+        old.stop_grace_period_seconds != new.stop_grace_period_seconds,
+    );
+    changed
+}
