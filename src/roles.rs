@@ -3,3 +3,4 @@
 pub mod agent;
 pub mod ctl;
 pub mod scheduler;
+pub mod signals;
