@@ -1,3 +1,5 @@
 //! The roles the binary can take.
 
+pub mod agent;
+pub mod ctl;
 pub mod scheduler;

@@ -45,6 +45,15 @@ pub struct Timing {
     pub autonomy_after_ms: u64,
     /// Several changes within this long make one heartbeat.
     pub coalesce_ms: u64,
+    /// A change that may wait for what comes next is told within this long.
+    pub minor_news_ms: u64,
+    /// A registration that failed is tried again after this long; doubles up to
+    /// `heartbeat_ms`.
+    pub register_retry_ms: u64,
+    /// Ending an agent together with its containers takes no longer than this.
+    pub shutdown_ms: u64,
+    /// Between SIGTERM and SIGKILL then.
+    pub shutdown_grace_ms: u64,
     /// The agent asks Docker whether it is there this often.
     pub docker_ping_ms: u64,
     /// Docker not answering a ping for this long is hung.
@@ -56,6 +65,8 @@ pub struct Timing {
     pub probe_start_ms: u64,
     /// A removal or stop that failed is tried again after this long.
     pub stop_retry_ms: u64,
+    /// Ids of gone instances an agent remembers, so that none comes back (a count).
+    pub tombstones_kept: usize,
     /// Dead containers kept for their logs per workload and node (a count).
     pub dead_kept: usize,
     /// Events kept for readers (a count).
@@ -87,15 +98,46 @@ impl Default for Timing {
             pull_retry_ms: 1_000,
             autonomy_after_ms: 9_000,
             coalesce_ms: 4,
+            minor_news_ms: 250,
+            register_retry_ms: 100,
+            shutdown_ms: 12_000,
+            shutdown_grace_ms: 5_000,
             docker_ping_ms: 2_000,
             docker_hung_after_ms: 5_000,
             docker_resync_ms: 15_000,
             probe_start_ms: 100,
             stop_retry_ms: 2_000,
+            tombstones_kept: 1_000,
             dead_kept: 2,
             events_kept: 10_000,
             revisions_kept: 10,
             probeless_ready_ms: 5_000,
         }
+    }
+}
+
+impl Timing {
+    /// How long to wait before the restart after so many failures in a row: the
+    /// first at once, then 1, 2, 4 … times the base, with up to a quarter more
+    /// by the random `draw`.
+    pub fn restart_delay_ms(&self, failures: u32, draw: u64) -> u64 {
+        let Some(doublings) = failures.checked_sub(2) else { return 0 };
+        let delay =
+            self.backoff_base_ms.saturating_mul(1 << doublings.min(32)).min(self.backoff_max_ms);
+        delay + draw % (delay / 4).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn restarts_start_at_once_and_slow_down() {
+        let timing = Timing::default();
+        let delays: Vec<u64> = (0..10).map(|n| timing.restart_delay_ms(n, 0)).collect();
+        assert_eq!(delays, [0, 0, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000]);
+        assert!((2_000..2_500).contains(&timing.restart_delay_ms(3, u64::MAX)));
+        assert_eq!(timing.restart_delay_ms(u32::MAX, 0), 60_000);
     }
 }
