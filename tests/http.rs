@@ -411,15 +411,18 @@ async fn half_closed_connections_get_their_answer() {
 async fn connections_are_kept_and_pipelines_answered_in_order() {
     let server = Server::start().await;
     let mut stream = connect(server.addr).await;
-    let mut text = String::new();
+    let mut text = "POST /echo HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\n\
+                    Transfer-Encoding: chunked\r\n\r\n3\r\n\"0\"\r\n0\r\n\r\n"
+        .to_owned();
     for id in ["a", "b"] {
         text += &format!("GET /things/{id} HTTP/1.1\r\nHost: t\r\n\r\n");
     }
     stream.write_all(text.as_bytes()).await.unwrap();
     stream.write_all(&request("GET", "/things/c", &[], "")).await.unwrap();
     let all = String::from_utf8(read_to_end(&mut stream).await).unwrap();
+    // The first body has no line end: the next answer's head follows it directly.
     let bodies: Vec<&str> = all.lines().filter(|line| line.starts_with('"')).collect();
-    assert_eq!(bodies, ["\"a\"", "\"b\"", "\"c\""]);
+    assert_eq!(bodies, ["\"0\"HTTP/1.1 200 OK", "\"a\"", "\"b\"", "\"c\""]);
 }
 
 #[tokio::test]

@@ -132,13 +132,17 @@ pub async fn serve<H: Handler>(
 /// The next connection. Accepting can fail for reasons that pass (a client that
 /// is gone again, no descriptors left); it must never end the server.
 async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    let mut told = false;
     loop {
         match listener.accept().await {
             Ok(accepted) => return accepted,
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
+                if !told {
+                    tracing::warn!("cannot accept connections: {error}; trying again and again");
+                    told = true;
+                }
                 // Trying at once would spin: the connection stays in the queue.
-                tracing::warn!("cannot accept connections: {error}; trying again in 100 ms");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
