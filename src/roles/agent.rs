@@ -5,6 +5,7 @@ mod adopt;
 mod autonomy;
 mod contact;
 pub mod core;
+pub mod docker;
 mod images;
 pub mod instance;
 mod launch;
@@ -13,6 +14,7 @@ pub mod message;
 mod orders;
 pub mod probe;
 mod retention;
+pub mod runtime;
 mod snapshot;
 
 #[cfg(test)]

@@ -176,6 +176,8 @@ pub enum DockerReport {
 pub struct ContainerEvent {
     /// The container.
     pub container_id: String,
+    /// The cluster, from its label.
+    pub cluster: ClusterId,
     /// The instance, from its label.
     pub id: InstanceId,
     /// What happened.
