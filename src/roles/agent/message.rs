@@ -417,6 +417,8 @@ pub enum Ending {
     LeftOver(Vec<InstanceId>),
     /// Another agent has taken over this node; the scheduler's words.
     Superseded(String),
+    /// It ended otherwise than its core decided.
+    Failed(String),
 }
 
 /// What one step decided.
