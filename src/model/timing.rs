@@ -115,29 +115,3 @@ impl Default for Timing {
         }
     }
 }
-
-impl Timing {
-    /// How long to wait before the restart after so many failures in a row: the
-    /// first at once, then 1, 2, 4 … times the base, with up to a quarter more
-    /// by the random `draw`.
-    pub fn restart_delay_ms(&self, failures: u32, draw: u64) -> u64 {
-        let Some(doublings) = failures.checked_sub(2) else { return 0 };
-        let delay =
-            self.backoff_base_ms.saturating_mul(1 << doublings.min(32)).min(self.backoff_max_ms);
-        delay + draw % (delay / 4).max(1)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn restarts_start_at_once_and_slow_down() {
-        let timing = Timing::default();
-        let delays: Vec<u64> = (0..10).map(|n| timing.restart_delay_ms(n, 0)).collect();
-        assert_eq!(delays, [0, 0, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000]);
-        assert!((2_000..2_500).contains(&timing.restart_delay_ms(3, u64::MAX)));
-        assert_eq!(timing.restart_delay_ms(u32::MAX, 0), 60_000);
-    }
-}

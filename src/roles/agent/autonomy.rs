@@ -11,6 +11,7 @@ use super::message::Millis;
 use super::retention::is_old;
 use crate::model::wire::RunOrder;
 use crate::model::{InstanceId, Phase, RestartPolicy, Timing};
+use crate::roles::scheduler::replica::backoff;
 
 /// The successor of `old`: `web-r1-x7k2p` → `web-r1-x7k2p-a1` → `…-a2`.
 pub(super) fn successor_id(old: &InstanceId) -> InstanceId {
@@ -61,7 +62,7 @@ impl AgentCore {
             return;
         }
         let failures = failures(&instance.order, death.ran_for_ms, &self.timing);
-        let pause = self.timing.restart_delay_ms(failures, draw);
+        let pause = backoff(failures - 1, &self.timing, draw);
         self.crashed.insert(id.clone(), self.now() + pause);
     }
 

@@ -220,7 +220,10 @@ impl AgentCore {
     // --- the end of a life ---------------------------------------------------
 
     pub(super) fn on_event(&mut self, event: ContainerEvent) {
-        let ContainerEvent { container_id, id, kind } = event;
+        let ContainerEvent { container_id, cluster, id, kind } = event;
+        if self.cluster() != Some(&cluster) {
+            return; // another sandbox with a node of the same name
+        }
         let steps = self.steps;
         let Some(instance) = self.instances.get_mut(&id) else {
             if kind == EventKind::Start {

@@ -176,6 +176,8 @@ pub enum DockerReport {
 pub struct ContainerEvent {
     /// The container.
     pub container_id: String,
+    /// The cluster, from its label.
+    pub cluster: ClusterId,
     /// The instance, from its label.
     pub id: InstanceId,
     /// What happened.
@@ -415,6 +417,8 @@ pub enum Ending {
     LeftOver(Vec<InstanceId>),
     /// Another agent has taken over this node; the scheduler's words.
     Superseded(String),
+    /// It ended otherwise than its core decided.
+    Failed(String),
 }
 
 /// What one step decided.

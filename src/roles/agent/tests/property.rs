@@ -254,7 +254,8 @@ impl Sim {
         }
         let Some(container) = self.containers.get(container_id) else { return };
         let id = container.order.id.clone();
-        self.give(Input::Event(ContainerEvent { container_id: container_id.into(), id, kind }));
+        let (container_id, cluster) = (container_id.into(), CLUSTER.into());
+        self.give(Input::Event(ContainerEvent { container_id, cluster, id, kind }));
     }
 
     fn nth(&self, number: u8, state: ContainerState) -> Option<String> {

@@ -278,7 +278,8 @@ impl World {
     }
 
     pub fn event(&mut self, id: &str, kind: EventKind) {
-        let event = ContainerEvent { container_id: format!("c-{id}"), id: id.into(), kind };
+        let (container_id, cluster) = (format!("c-{id}"), CLUSTER.into());
+        let event = ContainerEvent { container_id, cluster, id: id.into(), kind };
         self.give(Input::Event(event));
     }
 
