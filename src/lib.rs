@@ -1,6 +1,38 @@
 //! kube-lite: a mini Kubernetes in one binary.
+//!
+//! Two roles do the work; each has a *core* that decides (synchronous, no clock,
+//! no I/O, no randomness: all of that comes in as arguments) and *shells* that
+//! carry out. Each core is owned by exactly one task.
+//!
+//! ```text
+//!  ctl, curl, agents ──HTTP──▶ http::server ──▶ scheduler::server
+//!                                                    │  Input + oneshot   (bounded inbox)
+//!                                                    ▼
+//!                      scheduler::driver ── owns ── scheduler::core      one task
+//!        store ◀── records ──┤ (one fsync per batch, before anything else leaves)
+//!      readers ◀── Snapshot ─┤ (watch channel; a structure-sharing clone)
+//!       agents ◀── orders ───┘ (scheduler::dispatch, a task each; answers come back as Input)
+//!
+//!  scheduler ──orders──▶ agent::server ──▶ agent::driver ── owns ── agent::core   one task
+//!                                             │   ▲
+//!                                     actions │   │ outcomes, Docker's events, probe results
+//!                                             ▼   │
+//!                          agent::docker, agent::health, agent::heartbeat   a task per action
+//! ```
+//!
+//! | to learn about | read |
+//! |---|---|
+//! | what is said between the parts | [`model`], [`model::wire`] |
+//! | how the gap between desired and actual is closed | `roles/scheduler/reconcile.rs` |
+//! | where a new instance goes, and why not elsewhere | [`roles::scheduler::placement`] |
+//! | what follows when a container ends | [`roles::scheduler::replica`] |
+//! | who is alive | `roles/scheduler/registry.rs` |
+//! | how an agent turns orders into containers | [`roles::agent`] |
+//! | limits, timeouts and errors of both servers | [`http`] |
 
+pub mod cli;
 pub mod client;
 pub mod http;
 pub mod model;
+pub mod paths;
 pub mod roles;

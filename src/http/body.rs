@@ -66,7 +66,7 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 /// Reads the body to its end, within the route's limits.
-pub(super) async fn read<C>(route: &Route<C>, body: &mut Incoming) -> Result<Bytes, ApiError> {
+pub(super) async fn read<C>(route: &Route<C>, body: Incoming) -> Result<Bytes, ApiError> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
@@ -77,7 +77,7 @@ pub(super) async fn read<C>(route: &Route<C>, body: &mut Incoming) -> Result<Byt
     }
 }
 
-async fn collect<C>(route: &Route<C>, body: &mut Incoming) -> Result<Bytes, ApiError> {
+async fn collect<C>(route: &Route<C>, mut body: Incoming) -> Result<Bytes, ApiError> {
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     let mut length = 0;

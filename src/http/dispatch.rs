@@ -48,12 +48,16 @@ impl<H: Handler> Desk<H> {
         line: &Line,
         request: hyper::Request<Incoming>,
     ) -> Result<Response<ReplyBody>, Infallible> {
-        let (parts, mut incoming) = request.into_parts();
+        let (mut parts, incoming) = request.into_parts();
+        let mut unread = !incoming.is_end_stream();
         let id = self.ids.of(&parts);
-        let mut reply =
-            self.reply(line, &id, &parts, &mut incoming).await.unwrap_or_else(Reply::from);
-        if !incoming.is_end_stream() {
-            // What is left of the body will not be read: this connection is spent.
+        let origin = parts.headers.get(ORIGIN).cloned();
+        let mut reply = self
+            .reply(line, &id, &mut parts, incoming, &mut unread)
+            .await
+            .unwrap_or_else(Reply::from);
+        if unread {
+            // Something of the body is left: this connection is spent.
             reply.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let status = reply.status;
@@ -63,7 +67,7 @@ impl<H: Handler> Desk<H> {
         }
         reply.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         reply.headers.insert(NO_SNIFF, HeaderValue::from_static("nosniff"));
-        self.guard.origins.decorate(parts.headers.get(ORIGIN), &mut reply.headers);
+        self.guard.origins.decorate(origin.as_ref(), &mut reply.headers);
         Ok(self.response(line, reply))
     }
 
@@ -71,8 +75,9 @@ impl<H: Handler> Desk<H> {
         &self,
         line: &Line,
         id: &str,
-        parts: &Parts,
-        incoming: &mut Incoming,
+        parts: &mut Parts,
+        incoming: Incoming,
+        unread: &mut bool,
     ) -> Result<Reply, ApiError> {
         let (route, params) = match self.router.find(&parts.method, parts.uri.path()) {
             Match::Found(route, params) => (route, params),
@@ -86,8 +91,9 @@ impl<H: Handler> Desk<H> {
         let caller = self.guard.admit(route.access, parts, line.peer)?;
         let strict = !route.access.is_machine();
         let query = Query::parse(parts.uri.query(), route.query, strict)?;
-        body::check_headers(route, &parts.headers, incoming)?;
+        body::check_headers(route, &parts.headers, &incoming)?;
         let body = body::read(route, incoming).await?;
+        *unread = false;
         let request = Request {
             call: route.call,
             id: id.to_owned(),
@@ -95,7 +101,7 @@ impl<H: Handler> Desk<H> {
             caller,
             params,
             query,
-            headers: parts.headers.clone(),
+            headers: std::mem::take(&mut parts.headers),
             body,
         };
         self.handle(route, request).await

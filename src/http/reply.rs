@@ -110,6 +110,15 @@ impl Reply {
         self
     }
 
+    /// The far end of a stream, for tests of what writes to it.
+    #[cfg(test)]
+    pub(crate) async fn next_piece(&mut self) -> Option<Bytes> {
+        match &mut self.body {
+            Content::Whole(bytes) => (!bytes.is_empty()).then(|| std::mem::take(bytes)),
+            Content::Stream { pieces, .. } => pieces.recv().await.and_then(Result::ok),
+        }
+    }
+
     /// Its status.
     pub fn status(&self) -> StatusCode {
         self.status

@@ -50,7 +50,7 @@ impl Default for Limits {
         Self {
             connections: 16_000,
             header_bytes: 16 * 1024,
-            header_read: Duration::from_secs(15),
+            header_read: Duration::from_secs(30),
             write_stall: Duration::from_secs(120),
             drain: Duration::from_secs(5),
         }
@@ -132,13 +132,17 @@ pub async fn serve<H: Handler>(
 /// The next connection. Accepting can fail for reasons that pass (a client that
 /// is gone again, no descriptors left); it must never end the server.
 async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    let mut told = false;
     loop {
         match listener.accept().await {
             Ok(accepted) => return accepted,
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
+                if !told {
+                    tracing::warn!("cannot accept connections: {error}; trying again and again");
+                    told = true;
+                }
                 // Trying at once would spin: the connection stays in the queue.
-                tracing::warn!("cannot accept connections: {error}; trying again in 100 ms");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -188,10 +192,15 @@ async fn connection<H: Handler>(
     if let Err(error) = served {
         tracing::debug!(%peer, "connection ended: {error}");
         let parts = connection.into_parts();
-        if error.is_timeout() && !parts.read_buf.is_empty() {
-            // Half a request: say why before hanging up.
+        let sentence = match () {
+            () if error.is_timeout() => TOO_SLOW,
+            () if error.is_incomplete_message() => BROKEN_OFF,
+            () => return,
+        };
+        // Half a request: say why before hanging up. An idle connection just ends.
+        if !parts.read_buf.is_empty() {
             let mut wire = parts.io.into_inner();
-            let _ = wire.write_all(raw_error(408, TOO_SLOW).as_bytes()).await;
+            let _ = wire.write_all(by_hand(sentence).as_bytes()).await;
             let _ = wire.shutdown().await;
         }
     }
@@ -212,22 +221,35 @@ fn canonical(peer: SocketAddr) -> SocketAddr {
 /// few bytes do not fit into the socket's empty buffer, nobody reads them.
 fn turn_away(stream: &TcpStream, peer: SocketAddr) {
     tracing::debug!(%peer, "turned away: too many connections");
-    let _ = stream.try_write(raw_error(503, TOO_MANY).as_bytes());
+    let _ = stream.try_write(by_hand(TOO_MANY).as_bytes());
 }
 
-const TOO_SLOW: &str = "The headers of the request did not arrive in time; send them faster.";
-const TOO_MANY: &str = "Too many connections at the moment; try again in a second.";
+/// Status line, machine word and sentence of an answer written by hand, where
+/// there is no whole request for hyper to answer.
+type Sentence = (&'static str, &'static str, &'static str);
 
-/// An answer written by hand, where there is no request for hyper to answer.
-fn raw_error(status: u16, sentence: &str) -> String {
-    let (title, reason, extra) = match status {
-        408 => ("Request Timeout", "RequestTimeout", ""),
-        _ => ("Service Unavailable", "TooManyConnections", "Retry-After: 1\r\n"),
-    };
+const TOO_SLOW: Sentence = (
+    "408 Request Timeout",
+    "RequestTimeout",
+    "The headers of the request did not arrive in time; send them faster.",
+);
+const BROKEN_OFF: Sentence = (
+    "400 Bad Request",
+    "BadRequest",
+    "The request broke off before the end of its headers; they end with an empty line.",
+);
+const TOO_MANY: Sentence = (
+    "503 Service Unavailable",
+    "TooManyConnections",
+    "Too many connections at the moment; try again in a second.",
+);
+
+fn by_hand((status, reason, sentence): Sentence) -> String {
+    let retry = if status.starts_with("503") { "Retry-After: 1\r\n" } else { "" };
     let body = format!("{{\"error\":\"{sentence}\",\"reason\":\"{reason}\"}}\n");
     format!(
-        "HTTP/1.1 {status} {title}\r\nContent-Type: application/json\r\n{extra}\
-         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{retry}\
+         Connection: close\r\n\r\n{body}",
         body.len()
     )
 }

@@ -72,25 +72,28 @@ impl ApiError {
     }
 }
 
-/// A piece of foreign text as it may stand in a sentence: quoted, cut to a
-/// readable length, and with nothing in it that could forge a log line or
-/// colour a terminal.
-pub fn shown(text: &str) -> String {
+/// A piece of foreign text as it may stand in a sentence: cut to a readable
+/// length, and with nothing in it that could forge a log line or colour a
+/// terminal.
+pub fn tame(text: &str) -> String {
     const LONGEST: usize = 64;
-    let mut quoted = String::from("\"");
+    let mut tamed = String::new();
     let mut characters = text.chars();
     for character in characters.by_ref().take(LONGEST) {
         match character {
-            '"' => quoted.push_str("\\\""),
-            '\'' => quoted.push('\''),
-            other => quoted.extend(other.escape_debug()),
+            '"' | '\'' | '\\' => tamed.push(character),
+            other => tamed.extend(other.escape_debug()),
         }
     }
     if characters.next().is_some() {
-        quoted.push('…');
+        tamed.push('…');
     }
-    quoted.push('"');
-    quoted
+    tamed
+}
+
+/// The same in double quotes.
+pub fn shown(text: &str) -> String {
+    format!("\"{}\"", tame(text))
 }
 
 #[cfg(test)]
@@ -100,7 +103,7 @@ mod tests {
     #[test]
     fn foreign_text_is_tamed() {
         assert_eq!(shown("it's"), "\"it's\"");
-        assert_eq!(shown("a\"b\n\u{1b}[31m"), "\"a\\\"b\\n\\u{1b}[31m\"");
+        assert_eq!(tame("a\"b\n\u{1b}[31m"), "a\"b\\n\\u{1b}[31m");
         assert_eq!(shown(&"x".repeat(100)), format!("\"{}…\"", "x".repeat(64)));
     }
 }

@@ -45,6 +45,15 @@ pub struct Timing {
     pub autonomy_after_ms: u64,
     /// Several changes within this long make one heartbeat.
     pub coalesce_ms: u64,
+    /// A change that may wait for what comes next is told within this long.
+    pub minor_news_ms: u64,
+    /// A registration that failed is tried again after this long; doubles up to
+    /// `heartbeat_ms`.
+    pub register_retry_ms: u64,
+    /// Ending an agent together with its containers takes no longer than this.
+    pub shutdown_ms: u64,
+    /// Between SIGTERM and SIGKILL then.
+    pub shutdown_grace_ms: u64,
     /// The agent asks Docker whether it is there this often.
     pub docker_ping_ms: u64,
     /// Docker not answering a ping for this long is hung.
@@ -56,6 +65,8 @@ pub struct Timing {
     pub probe_start_ms: u64,
     /// A removal or stop that failed is tried again after this long.
     pub stop_retry_ms: u64,
+    /// Ids of gone instances an agent remembers, so that none comes back (a count).
+    pub tombstones_kept: usize,
     /// Dead containers kept for their logs per workload and node (a count).
     pub dead_kept: usize,
     /// Events kept for readers (a count).
@@ -87,11 +98,16 @@ impl Default for Timing {
             pull_retry_ms: 1_000,
             autonomy_after_ms: 9_000,
             coalesce_ms: 4,
+            minor_news_ms: 250,
+            register_retry_ms: 100,
+            shutdown_ms: 12_000,
+            shutdown_grace_ms: 5_000,
             docker_ping_ms: 2_000,
             docker_hung_after_ms: 5_000,
             docker_resync_ms: 15_000,
             probe_start_ms: 100,
             stop_retry_ms: 2_000,
+            tombstones_kept: 1_000,
             dead_kept: 2,
             events_kept: 10_000,
             revisions_kept: 10,

@@ -1,6 +1,12 @@
-//! The scheduler: who is alive, desired versus actual, close the gap.
+//! The scheduler: who is alive, what is desired, what is actual; closes the gap.
+//!
+//! Pure: [`core`] and the files it is spread over (`registry`, `intake`,
+//! `reconcile`, `placement`, `orders`, `users`, `replica`, `durable`, `state`,
+//! `chronicle`), and for readers `views` and `explain`. Shells: [`driver`] (the
+//! task that owns the core), [`server`], [`store`], `dispatch`. This file puts
+//! them together.
 
-pub mod chronicle;
+mod chronicle;
 pub mod core;
 mod dispatch;
 pub mod driver;
@@ -13,7 +19,172 @@ pub mod placement;
 mod reconcile;
 mod registry;
 pub mod replica;
+pub mod server;
 pub mod state;
 pub mod store;
 mod users;
 pub mod views;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use self::core::Core;
+use self::driver::{Clock, Driver, SchedulerHandle};
+use self::durable::{FORMAT, META, Meta, put};
+use self::message::Record;
+use self::store::Store;
+use crate::cli::SchedulerArgs;
+use crate::http::{self, Options, Origins};
+use crate::model::{ClusterId, Timing};
+use crate::paths::state_dir;
+use crate::roles::signals::told_to_stop;
+
+/// All that a scheduler needs to know before it starts.
+#[derive(Clone, Debug)]
+pub struct SchedulerConfig {
+    /// Where to listen.
+    pub listen: String,
+    /// Where state is kept; `None`: nowhere.
+    pub data_dir: Option<PathBuf>,
+    /// Browser origins that may use the API.
+    pub cors_origins: Vec<String>,
+    /// Every constant.
+    pub timing: Timing,
+    /// The cluster to be, if there is no state yet; a new one when not given.
+    pub cluster: Option<ClusterId>,
+    /// Forget the nodes of the time before: the sandbox makes its own.
+    pub forget_nodes: bool,
+}
+
+/// A scheduler that runs.
+#[derive(Debug)]
+pub struct RunningScheduler {
+    address: SocketAddr,
+    handle: SchedulerHandle,
+    stop: watch::Sender<bool>,
+    server: JoinHandle<()>,
+    driver: JoinHandle<()>,
+}
+
+impl RunningScheduler {
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The way to its core.
+    pub fn handle(&self) -> &SchedulerHandle {
+        &self.handle
+    }
+
+    /// Stops: no new requests, no more decisions. What is in flight has the
+    /// server's drain time to end. Containers run on.
+    pub async fn shutdown(self) {
+        let _ = self.stop.send(true);
+        let _ = self.server.await;
+        let _ = self.driver.await;
+    }
+}
+
+/// Starts a scheduler; when this returns, it listens.
+///
+/// # Errors
+/// When the address is taken or the state cannot be read.
+pub async fn start(config: SchedulerConfig) -> anyhow::Result<RunningScheduler> {
+    let origins = Origins::parse(&config.cors_origins)
+        .map_err(|problem| anyhow::anyhow!("--cors-origin: {problem}"))?;
+    let listener = http::bind(&config.listen).await?;
+    let address = listener.local_addr().context("cannot tell which port it listens on")?;
+    let clock = Clock::start();
+    let (core, store) = {
+        let (config, clock) = (config.clone(), clock.clone());
+        tokio::task::spawn_blocking(move || open(&config, &clock)).await??
+    };
+    let (driver, handle) = Driver::new(core, Arc::new(store), clock);
+    let (stop, stopped) = watch::channel(false);
+    let driver = tokio::spawn(driver.run(handle.clone(), stopped.clone()));
+    let handler = server::SchedulerServer::new(handle.clone());
+    let options = Options { origins, ..Options::default() };
+    let mut told = stopped;
+    let server = tokio::spawn(http::serve(listener, handler, options, async move {
+        let _ = told.wait_for(|stop| *stop).await;
+    }));
+    Ok(RunningScheduler { address, handle, stop, server, driver })
+}
+
+/// Reads the state back and begins a new epoch, durably, before anything else.
+fn open(config: &SchedulerConfig, clock: &Clock) -> anyhow::Result<(Core, Store)> {
+    let store = match &config.data_dir {
+        None => Store::Memory,
+        Some(directory) => Store::open(directory)?,
+    };
+    let mut records = store.load()?;
+    let mut first: Vec<Record> = Vec::new();
+    if config.forget_nodes {
+        let nodes: Vec<String> =
+            records.keys().filter(|key| key.starts_with("node/")).cloned().collect();
+        for key in nodes {
+            records.remove(&key);
+            first.push(Record { key, value: None });
+        }
+    }
+    let known: Option<Meta> = match records.remove(META) {
+        None => None,
+        Some(value) => Some(
+            serde_json::from_value(value)
+                .context("the stored state begins with something that is not ours")?,
+        ),
+    };
+    let meta = match known {
+        Some(meta) => Meta { epoch: meta.epoch + 1, ..meta },
+        None => Meta {
+            format: FORMAT,
+            cluster: config.cluster.clone().unwrap_or_else(new_cluster),
+            epoch: 1,
+        },
+    };
+    let core = Core::recover(&meta, &records, config.timing.clone(), clock.moment())?;
+    first.push(put(META.to_owned(), &meta));
+    store.commit(&first)?;
+    Ok((core, store))
+}
+
+/// A name for a new cluster.
+pub fn new_cluster() -> ClusterId {
+    format!("{:016x}", driver::draw()).into()
+}
+
+/// `kube-lite scheduler`: runs until told to stop.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn run(args: SchedulerArgs) -> anyhow::Result<()> {
+    let data_dir = match (args.in_memory, args.data_dir) {
+        (true, _) => None,
+        (false, Some(directory)) => Some(directory),
+        (false, None) => Some(state_dir("scheduler")?),
+    };
+    match &data_dir {
+        Some(directory) => tracing::info!("state is kept in {}", directory.display()),
+        None => tracing::warn!("no state is kept (--in-memory): a restart forgets everything"),
+    }
+    let running = start(SchedulerConfig {
+        listen: args.listen,
+        data_dir,
+        cors_origins: args.cors_origin,
+        timing: Timing::default(),
+        cluster: None,
+        forget_nodes: false,
+    })
+    .await?;
+    tracing::info!("scheduler listens on http://{}", running.local_addr());
+    told_to_stop().await?;
+    tracing::info!("stopping; containers run on");
+    running.shutdown().await;
+    Ok(())
+}

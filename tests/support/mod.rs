@@ -1,4 +1,6 @@
 //! What several test binaries share; none uses all of it.
 #![allow(dead_code)]
 
+pub mod bad_requests;
 pub mod raw;
+pub mod scheduler;

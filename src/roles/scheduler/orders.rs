@@ -173,7 +173,7 @@ impl Core {
         retry: Delivery,
     ) {
         let id = &instance.id;
-        let final_word = matches!(error.reason.as_str(), "Stopped" | "OtherContents")
+        let final_word = matches!(error.reason.as_str(), "Stopped" | "Conflict")
             || (error.status == 400 || error.status == 413 || error.status == 422);
         if is_stop || !final_word {
             // A stale fence ends with the next registration, busy with time.

@@ -85,6 +85,24 @@ impl Store {
         }
     }
 
+    /// Forgets the state in this directory, if there is one.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] when a scheduler has it open.
+    pub fn forget(directory: &Path) -> Result<(), StoreError> {
+        let path = directory.join(FILE);
+        let failed = |source: anyhow::Error| StoreError::Open { path: path.clone(), source };
+        if !path.exists() {
+            return Ok(());
+        }
+        // Forgetting is the way out of a damaged file, too: only one that somebody
+        // uses is spared.
+        if let Err(redb::DatabaseError::DatabaseAlreadyOpen) = Database::open(&path) {
+            return Err(StoreError::InUse { path });
+        }
+        std::fs::remove_file(&path).map_err(|e| failed(e.into()))
+    }
+
     /// Everything that is stored.
     ///
     /// # Errors

@@ -1,0 +1,93 @@
+//! The command line of the binary: one subcommand per role.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::roles::ctl::CtlArgs;
+
+/// A mini Kubernetes in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "kube-lite", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "Start here:\n  \
+    kube-lite dev                              a scheduler and three nodes on this machine's Docker\n  \
+    kube-lite ctl deploy -f examples/hello.json\n  \
+    kube-lite ctl explain hello                what is wanted, what is, and why")]
+pub struct Cli {
+    /// The role to run.
+    #[command(subcommand)]
+    pub role: Role,
+}
+
+/// What the binary can be.
+#[derive(Debug, Subcommand)]
+pub enum Role {
+    /// A sandbox: a scheduler and N nodes in one process, on one Docker daemon
+    Dev(DevArgs),
+    /// Ask and tell a running scheduler
+    Ctl(CtlArgs),
+    /// The scheduler: who is alive, desired versus actual, close the gap
+    Scheduler(SchedulerArgs),
+    /// An agent: owns Docker on its machine and reports
+    Agent(AgentArgs),
+}
+
+/// `kube-lite scheduler`
+#[derive(Args, Clone, Debug)]
+pub struct SchedulerArgs {
+    /// Where to listen: HOST:PORT, or :PORT for every interface
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "HOST:PORT")]
+    pub listen: String,
+    /// Where state is kept [default: $XDG_STATE_HOME/kube-lite/scheduler]
+    #[arg(long, value_name = "DIR", conflicts_with = "in_memory")]
+    pub data_dir: Option<PathBuf>,
+    /// Keep no state: everything is forgotten when it stops
+    #[arg(long)]
+    pub in_memory: bool,
+    /// A browser origin that may use the API, e.g. http://localhost:5173; repeatable
+    #[arg(long, value_name = "ORIGIN")]
+    pub cors_origin: Vec<String>,
+}
+
+/// `kube-lite agent`
+#[derive(Args, Clone, Debug)]
+pub struct AgentArgs {
+    /// The scheduler to report to, e.g. http://10.0.0.1:8080
+    #[arg(long, env = "KUBE_LITE_SERVER", value_name = "URL")]
+    pub scheduler: String,
+    /// Where to listen: HOST:PORT, or :PORT for every interface
+    #[arg(long, default_value = "127.0.0.1:8081", value_name = "HOST:PORT")]
+    pub listen: String,
+    /// Where the scheduler and clients reach this machine [default: the address the scheduler sees]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub advertise: Option<String>,
+    /// This node's name [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    pub node_id: Option<String>,
+    /// Where the node's key is kept [default: $XDG_STATE_HOME/kube-lite/agent-NODE]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// `kube-lite dev`
+#[derive(Args, Clone, Debug)]
+pub struct DevArgs {
+    /// How many nodes
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub nodes: u32,
+    /// Where the scheduler listens; the nodes' agents take the ports after it
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "HOST:PORT")]
+    pub listen: String,
+    /// A workload to deploy once all nodes are alive
+    #[arg(long, value_name = "FILE")]
+    pub deploy: Option<PathBuf>,
+    /// Where state is kept [default: $XDG_STATE_HOME/kube-lite/dev-PORT]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Forget what was deployed before
+    #[arg(long)]
+    pub fresh: bool,
+    /// A browser origin that may use the API, e.g. http://localhost:5173; repeatable
+    #[arg(long, value_name = "ORIGIN")]
+    pub cors_origin: Vec<String>,
+}

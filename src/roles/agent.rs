@@ -1,0 +1,190 @@
+//! The agent: owns Docker on one node, carries out the scheduler's orders, and
+//! reports what it has.
+//!
+//! ```text
+//!  scheduler ──HTTP──▶ server ──calls──▶ ┌────────┐ ──actions──▶ Docker · probes
+//!  scheduler ◀──HTTP── heartbeat ◀────── │ driver │ ◀──reports── outcomes · events
+//!                                        └────────┘
+//!                                  one task, owns the core
+//! ```
+//!
+//! Pure: [`core`] and the files of rules beside it. Shells: [`driver`] (the
+//! task), [`docker`] (the daemon), `health` (probes), `heartbeat` (calls to the
+//! scheduler), [`server`] (calls from it), `home` (the data directory).
+
+mod adopt;
+mod autonomy;
+mod contact;
+pub mod core;
+pub mod docker;
+pub mod driver;
+mod health;
+mod heartbeat;
+mod home;
+mod images;
+pub mod instance;
+mod launch;
+mod lifecycle;
+pub mod message;
+mod orders;
+pub mod probe;
+mod retention;
+pub mod runtime;
+pub mod server;
+mod snapshot;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::client::Client;
+use crate::http;
+use crate::model::ids::dns_label_problem;
+use crate::model::{NodeId, Timing};
+use core::{AgentCore, Identity};
+use driver::{AgentInbox, Driver};
+use home::Home;
+use message::Ending;
+use runtime::Runtime;
+use server::AgentServer;
+
+/// Numbers that only identify stay exact in any JSON reader below this.
+const INCARNATION_BITS: u32 = 53;
+/// Beyond the core's own limit for an orderly end, the process goes anyway.
+const SPARE: Duration = Duration::from_secs(2);
+/// A call to the scheduler that takes longer has failed; a third of the time
+/// after which it takes this node for dead.
+const CALL: Duration = Duration::from_secs(3);
+
+/// What an agent is told at its start.
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    /// Where the scheduler is: `http://host:port`.
+    pub scheduler_url: String,
+    /// Where to listen: `host:port`, or `:port` for every interface; port 0: any.
+    pub listen: String,
+    /// `host:port` where others reach it, if that is something else.
+    pub advertise: Option<String>,
+    /// The node's name; `None`: the host's.
+    pub node_id: Option<NodeId>,
+    /// Where it keeps who it is; `None`: it is a new machine at each start.
+    pub data_dir: Option<PathBuf>,
+    /// What runs its containers; shared by all agents of one process.
+    pub runtime: Runtime,
+    /// All intervals.
+    pub timing: Timing,
+}
+
+/// An agent that runs in tasks of its own.
+#[derive(Debug)]
+pub struct RunningAgent {
+    node: NodeId,
+    address: SocketAddr,
+    inbox: AgentInbox,
+    driver: JoinHandle<Ending>,
+    server: JoinHandle<()>,
+    stop_server: oneshot::Sender<()>,
+    longest_end: Duration,
+}
+
+/// Starts an agent. It needs neither the scheduler nor Docker to be there yet.
+///
+/// # Errors
+/// When what it was told makes no sense, it cannot listen, or its data directory
+/// cannot be used.
+pub async fn start(config: AgentConfig) -> anyhow::Result<RunningAgent> {
+    let node = match config.node_id {
+        Some(node) => node,
+        None => host_name().context("the host's name cannot be used; give --node-id")?,
+    };
+    if let Some(problem) = dns_label_problem(node.as_str()) {
+        anyhow::bail!("the node id {:?} {problem}", node.as_str());
+    }
+    let client = Client::new(&config.scheduler_url)?.with_timeout(CALL);
+    let listener = http::bind(&config.listen).await?;
+    let address = listener.local_addr().context("the listening socket has no address")?;
+    let home = Home::open(config.data_dir)?;
+    let incarnation = getrandom::u64().context("the system has no random numbers")?
+        >> (u64::BITS - INCARNATION_BITS);
+    let identity = Identity {
+        node: node.clone(),
+        key: home.key().to_owned(),
+        incarnation,
+        advertise: config.advertise,
+        port: address.port(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let longest_end = Duration::from_millis(config.timing.shutdown_ms) + SPARE;
+    let core = AgentCore::new(identity, config.timing, home.remembered(), 0);
+    let runtime = config.runtime.for_node(node.clone());
+    let (driver, inbox) = Driver::new(core, node.to_string(), home, client, runtime.clone());
+    let server = AgentServer::new(inbox.clone(), runtime);
+    let (stop_server, stopped) = oneshot::channel();
+    let shutdown = async {
+        let _ = stopped.await; // dropped counts too
+    };
+    Ok(RunningAgent {
+        node,
+        address,
+        inbox,
+        driver: tokio::spawn(driver.run()),
+        server: tokio::spawn(http::serve(listener, server, http::Options::default(), shutdown)),
+        stop_server,
+        longest_end,
+    })
+}
+
+impl RunningAgent {
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The node's name.
+    pub fn node(&self) -> &NodeId {
+        &self.node
+    }
+
+    /// Waits until the agent ends by itself: another one has taken over its node.
+    /// Can be dropped and called again.
+    pub async fn ended(&mut self) -> Ending {
+        let ending = (&mut self.driver).await;
+        ending.unwrap_or_else(|error| Ending::Failed(format!("its task ended: {error}")))
+    }
+
+    /// Ends the agent within a bounded time. Its containers run on, unless they
+    /// are to be stopped and removed first (`dev`).
+    pub async fn shutdown(mut self, stop_containers: bool) -> Ending {
+        self.inbox.shut_down(stop_containers).await;
+        let ending = match tokio::time::timeout(self.longest_end, self.ended()).await {
+            Ok(ending) => ending,
+            Err(_) => {
+                self.driver.abort();
+                Ending::Failed(format!("it did not end within {:?}", self.longest_end))
+            }
+        };
+        drop(self.stop_server);
+        let drain = http::Limits::default().drain + SPARE;
+        if tokio::time::timeout(drain, &mut self.server).await.is_err() {
+            self.server.abort();
+        }
+        ending
+    }
+}
+
+/// The host's name as a node's: lower case, without its domain.
+fn host_name() -> anyhow::Result<NodeId> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/hostname")?;
+    let label = text.trim().split('.').next().unwrap_or_default().to_ascii_lowercase();
+    match dns_label_problem(&label) {
+        None => Ok(label.into()),
+        Some(problem) => anyhow::bail!("{label:?} {problem}"),
+    }
+}

@@ -1,0 +1,353 @@
+//! The command line of `kube-lite ctl`, as a value.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum, ValueHint};
+
+/// Asks a scheduler for things and shows what is.
+#[derive(Clone, Debug, Args)]
+#[command(
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  kube-lite ctl deploy -f examples/hello.json     run it, and wait until it is ready
+  kube-lite ctl status hello --watch              everything about it on one screen
+  kube-lite ctl explain hello                     why it is as it is
+  kube-lite ctl logs hello --follow               what all its instances say
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 timed out waiting, 130 interrupted."
+)]
+pub struct CtlArgs {
+    /// Where the scheduler is
+    #[arg(
+        long,
+        global = true,
+        env = "KUBE_LITE_SERVER",
+        default_value = "http://127.0.0.1:8080",
+        help_heading = "Global options",
+        value_name = "URL",
+        value_hint = ValueHint::Url
+    )]
+    pub server: String,
+    /// How to show what is asked for
+    #[arg(
+        short,
+        long,
+        global = true,
+        help_heading = "Global options",
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
+    )]
+    pub output: Output,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How answers are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// A table for people
+    #[default]
+    Table,
+    /// The same with more columns
+    Wide,
+    /// What the API says, word for word; events: one object per line
+    Json,
+}
+
+/// The commands.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Create a workload or change it, from a file
+    #[command(after_help = "\
+Examples:
+  kube-lite ctl deploy -f examples/hello.json
+  kube-lite ctl deploy -f api.json -f worker.json --timeout 5m
+  generate-spec | kube-lite ctl deploy -f - --no-wait")]
+    Deploy(DeployArgs),
+    /// List the workloads
+    #[command(visible_alias = "ps")]
+    Workloads(WatchArgs),
+    /// List the nodes
+    Nodes(WatchArgs),
+    /// List the instances of a workload, or of all
+    Instances(InstancesArgs),
+    /// Everything about one workload on one screen
+    Status(StatusArgs),
+    /// Change how many replicas of a workload are wanted
+    #[command(after_help = "\
+Example:
+  kube-lite ctl scale hello 10")]
+    Scale(ScaleArgs),
+    /// Delete a workload and all its containers
+    Delete(DeleteArgs),
+    /// Show where a workload is reached
+    Discover(WorkloadArgs),
+    /// Show what instances wrote to their standard output and error
+    #[command(after_help = "\
+Examples:
+  kube-lite ctl logs hello --follow            all instances, each line marked with its own
+  kube-lite ctl logs hello-r1-x7k2p --tail 20  one instance")]
+    Logs(LogsArgs),
+    /// Tell why a workload is as it is, and what it waits for
+    Explain(WorkloadArgs),
+    /// Show what happened, and why
+    #[command(after_help = "\
+Examples:
+  kube-lite ctl events --workload hello
+  kube-lite ctl events --follow -o json | jq .kind")]
+    Events(EventsArgs),
+    /// Keep new instances off a node; what runs there runs on
+    Cordon(NodeArgs),
+    /// Let a node have new instances again
+    Uncordon(NodeArgs),
+    /// Manage nodes
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Look at the revisions of a workload
+    #[command(subcommand)]
+    Rollout(RolloutCommand),
+    /// Print a script that teaches your shell to complete our commands
+    #[command(after_help = "\
+Examples:
+  source <(kube-lite ctl completion bash)
+  kube-lite ctl completion zsh  > \"${fpath[1]}/_kube-lite\"
+  kube-lite ctl completion fish > ~/.config/fish/completions/kube-lite.fish")]
+    Completion {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Whether and how long to wait for a change to be carried out.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct WaitArgs {
+    /// Wait until it is carried out (what happens anyway on a terminal)
+    #[arg(long, overrides_with = "no_wait")]
+    pub wait: bool,
+    /// Return as soon as the scheduler has noted it
+    #[arg(long, overrides_with = "wait")]
+    pub no_wait: bool,
+    /// Wait no longer than this: 90, 90s, 5m, 1h30m
+    #[arg(long, default_value = "120s", value_parser = duration, value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+impl WaitArgs {
+    /// Whether to wait, on a terminal or not.
+    pub fn wanted(&self, on_terminal: bool) -> bool {
+        self.wait || (on_terminal && !self.no_wait)
+    }
+}
+
+/// `deploy`
+#[derive(Clone, Debug, Args)]
+pub struct DeployArgs {
+    /// The spec, as JSON; `-` reads it from standard input. May be repeated
+    #[arg(short, long = "file", required = true, value_name = "FILE|-", value_hint = ValueHint::FilePath)]
+    pub files: Vec<String>,
+    /// Whether to wait.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+    /// Do not wait on when waiting cannot help, e.g. when there is no such image
+    #[arg(long)]
+    pub fail_fast: bool,
+}
+
+/// A list that can be watched.
+#[derive(Clone, Debug, Args)]
+pub struct WatchArgs {
+    /// Show it again whenever it changes
+    #[arg(short, long)]
+    pub watch: bool,
+}
+
+/// `instances`
+#[derive(Clone, Debug, Args)]
+pub struct InstancesArgs {
+    /// Only those of this workload
+    pub workload: Option<String>,
+    /// Show it again whenever it changes
+    #[arg(short, long)]
+    pub watch: bool,
+}
+
+/// `status`
+#[derive(Clone, Debug, Args)]
+pub struct StatusArgs {
+    /// The workload's name
+    pub workload: String,
+    /// Show it again whenever it changes
+    #[arg(short, long)]
+    pub watch: bool,
+}
+
+/// `scale`
+#[derive(Clone, Debug, Args)]
+pub struct ScaleArgs {
+    /// The workload's name
+    pub workload: String,
+    /// How many replicas are wanted
+    #[arg(value_parser = replicas, allow_negative_numbers = true)]
+    pub replicas: u32,
+    /// Whether to wait.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+/// `delete`
+#[derive(Clone, Debug, Args)]
+pub struct DeleteArgs {
+    /// The workload's name
+    pub workload: String,
+    /// Whether to wait.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+/// A command about one workload.
+#[derive(Clone, Debug, Args)]
+pub struct WorkloadArgs {
+    /// The workload's name
+    pub workload: String,
+}
+
+/// `logs`
+#[derive(Clone, Debug, Args)]
+pub struct LogsArgs {
+    /// A workload (all its instances), an instance, or the beginning of a container id
+    #[arg(value_name = "WORKLOAD|INSTANCE")]
+    pub of: String,
+    /// Only the last lines of each instance
+    #[arg(short = 'n', long, value_name = "LINES")]
+    pub tail: Option<u64>,
+    /// Go on with what is written from now on
+    #[arg(short, long)]
+    pub follow: bool,
+}
+
+/// `events`
+#[derive(Clone, Debug, Args)]
+pub struct EventsArgs {
+    /// Only those about this workload
+    #[arg(long, value_name = "NAME")]
+    pub workload: Option<String>,
+    /// Only those after this number
+    #[arg(long, value_name = "SEQ")]
+    pub since: Option<u64>,
+    /// Go on with what happens from now on
+    #[arg(short, long)]
+    pub follow: bool,
+}
+
+/// A command about one node.
+#[derive(Clone, Debug, Args)]
+pub struct NodeArgs {
+    /// The node's name
+    pub node: String,
+}
+
+/// `node …`
+#[derive(Clone, Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Forget a node for good; what it ran is replaced elsewhere
+    Remove(NodeArgs),
+}
+
+/// `rollout …`
+#[derive(Clone, Debug, Subcommand)]
+pub enum RolloutCommand {
+    /// List the revisions of a workload
+    History(WorkloadArgs),
+}
+
+/// A number of replicas; how many are too many, the scheduler knows.
+fn replicas(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| "expected a whole number, 0 or more".to_owned())
+}
+
+/// A length of time as people write it; a bare number is seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let text = text.trim();
+    let wanted = "expected a time such as 90s, 5m or 1h30m";
+    let parsed = match text.parse::<u64>() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => text
+            .parse::<jiff::SignedDuration>()
+            .ok()
+            .and_then(|duration| Duration::try_from(duration).ok()),
+    };
+    match parsed {
+        Some(duration) if duration > Duration::from_secs(365 * 86_400) => {
+            Err("longer than a year".to_owned())
+        }
+        Some(duration) => Ok(duration),
+        None => Err(wanted.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        ctl: CtlArgs,
+    }
+
+    fn parse(line: &str) -> Result<CtlArgs, clap::Error> {
+        Cli::try_parse_from(format!("ctl {line}").split_whitespace()).map(|cli| cli.ctl)
+    }
+
+    #[test]
+    fn definitions_are_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations() {
+        for (text, seconds) in [("90", 90), ("90s", 90), ("5m", 300), ("1h30m", 5400), ("0", 0)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for bad in ["", "x", "-5s", "5 parsecs", "99999999999999999999", "9000h"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn global_options_may_stand_anywhere() {
+        for line in ["-o json --server http://a:1 nodes", "nodes --server http://a:1 -o json"] {
+            let args = parse(line).expect(line);
+            assert_eq!((args.server.as_str(), args.output), ("http://a:1", Output::Json));
+        }
+    }
+
+    #[test]
+    fn waiting_is_for_terminals_unless_said() {
+        for (line, on_terminal, wanted) in [
+            ("scale web 3", true, true),
+            ("scale web 3", false, false),
+            ("scale web 3 --no-wait", true, false),
+            ("scale web 3 --wait", false, true),
+            ("scale web 3 --wait --no-wait", true, false),
+            ("scale web 3 --no-wait --wait", false, true),
+        ] {
+            let Command::Scale(args) = parse(line).expect(line).command else { panic!("{line}") };
+            assert_eq!(args.wait.wanted(on_terminal), wanted, "{line}");
+        }
+    }
+
+    #[test]
+    fn wrong_usage() {
+        for line in
+            ["", "deploy", "scale web", "scale web -1", "scale web x", "-o yaml nodes", "nope"]
+        {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+}

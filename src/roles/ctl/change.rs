@@ -1,0 +1,161 @@
+//! Commands that change something.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::args::{DeleteArgs, DeployArgs, ScaleArgs};
+use super::progress::{self, Goal, Seen};
+use super::render::{Look, Tone, json, story};
+use super::session::Session;
+use super::spec_file::{self, SpecFile};
+use super::stop::Stop;
+use super::wait::{Wait, wait};
+use crate::client::ClientError;
+use crate::model::view::DeployResponse;
+
+/// `deploy`: all files are read and checked before the first is sent.
+pub async fn deploy(session: &Session, args: &DeployArgs) -> Result<(), Stop> {
+    if args.files.iter().filter(|file| *file == "-").count() > 1 {
+        return Err(Stop::Usage("`-f -` may be given only once: there is one input".to_owned()));
+    }
+    let files: Vec<SpecFile> =
+        args.files.iter().map(|path| spec_file::read(path)).collect::<Result<_, _>>()?;
+    let began = Instant::now();
+    let mut accepted = Vec::new();
+    for file in &files {
+        let reply = session.client.deploy(file.text.clone()).await;
+        let response = reply.map_err(|error| refused(session, &file.name, &error))?;
+        for warning in &response.warnings {
+            session.remark(&format!("warning: {}: {warning}", response.id));
+        }
+        if session.json() {
+            let text = serde_json::to_string(&response).unwrap_or_default();
+            session.say(json::pretty(&text))?;
+        }
+        accepted.push(response);
+    }
+    for response in &accepted {
+        let id = response.id.as_str();
+        if !args.wait.wanted(session.on_terminal) {
+            if !session.json() {
+                session.say(noted(response))?;
+            }
+            continue;
+        }
+        let seen = wait(
+            session,
+            &Wait {
+                workload: id,
+                goal: Goal::Revision(response.revision),
+                began,
+                timeout: args.wait.timeout,
+                fail_fast: args.fail_fast,
+            },
+        )
+        .await?;
+        settled(session, id, &seen, began.elapsed()).await?;
+    }
+    Ok(())
+}
+
+fn noted(response: &DeployResponse) -> String {
+    let DeployResponse { id, revision, .. } = response;
+    format!("{id}: revision {revision} is wanted now; see: kube-lite ctl status {id} --watch\n")
+}
+
+fn refused(session: &Session, file: &str, error: &ClientError) -> Stop {
+    match (session.failed(error), error) {
+        (Stop::Failed(text), ClientError::Api(_)) => Stop::Failed(format!("{file}: {text}")),
+        (stop, _) => stop,
+    }
+}
+
+/// `scale`
+pub async fn scale(session: &Session, args: &ScaleArgs) -> Result<(), Stop> {
+    let id = args.workload.as_str();
+    let began = Instant::now();
+    if let Err(error) = session.client.scale(id, args.replicas).await {
+        return Err(session.failed_about(id, &error).await);
+    }
+    if !args.wait.wanted(session.on_terminal) {
+        let replicas = super::render::words::count(args.replicas.into(), "replica");
+        return tell(
+            session,
+            &format!("{id}: {replicas} wanted now; see: kube-lite ctl status {id} --watch"),
+        );
+    }
+    let goal = Goal::Replicas(args.replicas);
+    let seen = wait(
+        session,
+        &Wait { workload: id, goal, began, timeout: args.wait.timeout, fail_fast: false },
+    )
+    .await?;
+    settled(session, id, &seen, began.elapsed()).await
+}
+
+/// `delete`
+pub async fn delete(session: &Session, args: &DeleteArgs) -> Result<(), Stop> {
+    let id = args.workload.as_str();
+    if let Err(error) = session.client.delete(id).await {
+        return Err(session.failed_about(id, &error).await);
+    }
+    if !args.wait.wanted(session.on_terminal) {
+        return tell(session, &format!("{id}: deleted; its containers are being stopped"));
+    }
+    let (began, timeout) = (Instant::now(), args.wait.timeout);
+    let wanted = Wait { workload: id, goal: Goal::Gone, began, timeout, fail_fast: false };
+    wait(session, &wanted).await?;
+    tell(session, &format!("{id}: deleted, and nothing of it is left"))
+}
+
+/// `cordon`
+pub async fn cordon(session: &Session, node: &str) -> Result<(), Stop> {
+    session.client.cordon(node).await.map_err(|error| session.failed(&error))?;
+    tell(
+        session,
+        &format!(
+            "{node}: gets no new instances from now on; what runs there runs on. \
+             Undo: kube-lite ctl uncordon {node}"
+        ),
+    )
+}
+
+/// `uncordon`
+pub async fn uncordon(session: &Session, node: &str) -> Result<(), Stop> {
+    session.client.uncordon(node).await.map_err(|error| session.failed(&error))?;
+    tell(session, &format!("{node}: may get new instances again"))
+}
+
+/// `node remove`
+pub async fn remove_node(session: &Session, node: &str) -> Result<(), Stop> {
+    session.client.remove_node(node).await.map_err(|error| session.failed(&error))?;
+    tell(session, &format!("{node}: removed; what it ran is replaced elsewhere"))
+}
+
+/// Says that something is done; readers of JSON see it from the exit code.
+fn tell(session: &Session, text: &str) -> Result<(), Stop> {
+    if session.json() { Ok(()) } else { session.say(format!("{text}\n")) }
+}
+
+/// `web: 3/3 ready`, and where it is reached.
+async fn settled(session: &Session, id: &str, seen: &Seen, took: Duration) -> Result<(), Stop> {
+    if session.json() {
+        return Ok(());
+    }
+    let look = session.look();
+    let mut text = finished(id, seen, took, &look);
+    if let Some(view) = seen.view.as_ref().filter(|view| !view.spec.ports.is_empty()) {
+        // A nicety: the deploy is done even if this cannot be had.
+        if let Ok(discover) = session.client.discover(id).await {
+            text.push_str(&story::addresses(&view.spec, &discover));
+        }
+    }
+    session.say(text)
+}
+
+fn finished(id: &str, seen: &Seen, took: Duration, look: &Look) -> String {
+    let headline = Tone::Good.paint(&progress::headline(id, seen), look);
+    let revision = seen.view.as_ref().map_or(0, |view| view.revision);
+    format!("{headline} (revision {revision}, {:.1} s)\n", took.as_secs_f64())
+}

@@ -1,0 +1,286 @@
+//! How far a change has come, judged from what is seen: plain functions.
+
+use std::fmt::Write;
+
+use super::render::{Look, Tone, lists, words};
+use crate::model::view::WorkloadView;
+use crate::model::{ContainerInstance, Health, Phase, Reason, Why};
+
+/// What is waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// All replicas of this revision are ready or done, and the others gone.
+    Revision(u64),
+    /// As many replicas as this are ready or done, and the others gone.
+    Replicas(u32),
+    /// Nothing of it is left.
+    Gone,
+}
+
+/// One look at the workload.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Seen {
+    /// The workload; `None` if there is no such.
+    pub view: Option<WorkloadView>,
+    /// Its instances.
+    pub instances: Vec<ContainerInstance>,
+}
+
+/// What to think of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Wait on.
+    Going,
+    /// The goal is reached.
+    Settled,
+    /// The goal will not be reached: somebody wanted something else meanwhile,
+    /// or the scheduler has given up. A sentence that begins with the name.
+    Off(String),
+}
+
+/// Whether what is wanted there is (still) what we asked for. Right after the
+/// request it may not be visible yet.
+pub fn is_wanted(goal: &Goal, seen: &Seen) -> bool {
+    match (goal, &seen.view) {
+        (Goal::Gone, view) => view.is_none(),
+        (_, None) => false,
+        (Goal::Revision(revision), Some(view)) => view.revision == *revision,
+        (Goal::Replicas(replicas), Some(view)) => view.desired == *replicas,
+    }
+}
+
+/// Judges one look; `was_wanted` tells whether an earlier one saw that what we
+/// asked for is wanted.
+pub fn judge(goal: &Goal, seen: &Seen, was_wanted: bool) -> Verdict {
+    if let (Goal::Revision(revision), Some(view)) = (goal, &seen.view)
+        && let Some(rollout) = view.rollout.as_ref().filter(|rollout| rollout.to == *revision)
+        && rollout.state == "aborted"
+    {
+        let why = rollout.waiting_for.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        let (name, from) = (&view.spec.name, rollout.from);
+        return Verdict::Off(format!(
+            "{name}: the rollout of revision {revision} was aborted, revision {from} stays{why}"
+        ));
+    }
+    if !is_wanted(goal, seen) {
+        return if was_wanted { Verdict::Off(overtaken(seen)) } else { Verdict::Going };
+    }
+    let live = seen.instances.iter().filter(|one| !one.phase.is_final() && !one.lost).count();
+    let Some(view) = &seen.view else {
+        return if seen.instances.is_empty() { Verdict::Settled } else { Verdict::Going };
+    };
+    let of_goal = |one: &&ContainerInstance| match goal {
+        Goal::Revision(revision) => one.revision == *revision,
+        _ => true,
+    };
+    let ready = seen.instances.iter().filter(|one| one.ready && !one.stopping && !one.lost);
+    let ready = ready.filter(of_goal).count();
+    let (desired, done) = (view.desired as usize, view.done as usize);
+    let rolling = view.rollout.as_ref().is_some_and(|rollout| {
+        matches!(goal, Goal::Revision(revision) if rollout.to == *revision)
+            && rollout.state != "done"
+    });
+    if !rolling && ready + done >= desired && live + done <= desired.max(done) {
+        Verdict::Settled
+    } else {
+        Verdict::Going
+    }
+}
+
+/// What happened to a goal that is no longer what is wanted.
+fn overtaken(seen: &Seen) -> String {
+    match &seen.view {
+        None => "the workload was deleted meanwhile".to_owned(),
+        Some(view) => format!(
+            "{}: something else was asked for meanwhile; now wanted: {} of revision {}",
+            view.spec.name,
+            words::count(view.desired.into(), "replica"),
+            view.revision
+        ),
+    }
+}
+
+/// Why waiting cannot help, if it cannot: nothing runs or is on its way, and
+/// all that is missing waits for something that only a person can change.
+pub fn hopeless(seen: &Seen) -> Option<String> {
+    let view = seen.view.as_ref()?;
+    // A replica that backs off names the instance whose failure it was.
+    let cause = |why: &Why| match (why.reason, &why.instance_id) {
+        (Reason::BackOff, Some(id)) => {
+            seen.instances.iter().find(|one| one.id == *id)?.reason.or(Some(Reason::BackOff))
+        }
+        (reason, _) => Some(reason),
+    };
+    let is_final =
+        |why: &Why| matches!(cause(why), Some(Reason::ImageNotFound | Reason::ImageDenied));
+    let nothing_comes = view.ready == 0 && view.pending == 0 && view.running == 0;
+    let all_wait = view.waiting > 0 && view.waiting + view.done >= view.desired;
+    let first = view.reasons.first()?;
+    (nothing_comes && all_wait && view.reasons.iter().all(is_final))
+        .then(|| format!("{}: {}: {}", view.spec.name, first.reason, first.message))
+}
+
+/// `web: 1/3 ready, 1 pulling, 1 waiting`.
+pub fn headline(name: &str, seen: &Seen) -> String {
+    let mut text = match &seen.view {
+        Some(view) if view.done > 0 && view.done == view.desired => {
+            format!("{name}: {}/{} done", view.done, view.desired)
+        }
+        Some(view) => format!("{name}: {}/{} ready", view.ready, view.desired),
+        None if seen.instances.is_empty() => return format!("{name}: gone"),
+        None => format!("{name}: {} left", words::count(seen.instances.len() as u64, "instance")),
+    };
+    let coming: Vec<&str> = seen.instances.iter().filter_map(short_state).collect();
+    for state in ["pending", "pulling", "starting", "unhealthy", "stopping", "lost"] {
+        let number = coming.iter().filter(|other| **other == state).count();
+        if number > 0 {
+            let _ = write!(text, ", {number} {state}");
+        }
+    }
+    if let Some(view) = &seen.view {
+        if view.waiting > 0 {
+            let _ = write!(text, ", {} waiting", view.waiting);
+        }
+        if view.done > 0 && view.done != view.desired {
+            let _ = write!(text, ", {} done", view.done);
+        }
+    }
+    text
+}
+
+/// One word for an instance that is not as it is meant to be in the end.
+fn short_state(instance: &ContainerInstance) -> Option<&'static str> {
+    Some(match instance.phase {
+        _ if instance.lost => "lost",
+        Phase::Exited | Phase::Failed => return None,
+        _ if instance.stopping => "stopping",
+        Phase::Pending => "pending",
+        Phase::Pulling => "pulling",
+        Phase::Created => "starting",
+        Phase::Running if instance.ready => return None,
+        Phase::Running if instance.health == Health::Unhealthy => "unhealthy",
+        Phase::Running => "starting",
+    })
+}
+
+/// What is to be shown of one instance, or of one replica that has none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The instance, or `replica N`.
+    pub subject: String,
+    /// Where it is.
+    pub node: String,
+    /// One word or two.
+    pub state: String,
+    /// What to think of it.
+    pub tone: Tone,
+    /// As it should be: may be left out when room is short.
+    pub fine: bool,
+    /// Why it is not, in a word.
+    pub reason: Option<Reason>,
+    /// Why it is not, in a sentence.
+    pub why: Option<String>,
+}
+
+impl Line {
+    /// What makes it news when it changes. The sentence does not: it may count
+    /// seconds.
+    fn gist(&self) -> impl PartialEq {
+        (&self.subject, &self.node, &self.state, self.reason)
+    }
+}
+
+/// One line per instance that is not over, in replica order, then one per
+/// reason that is about none of them.
+pub fn lines(seen: &Seen) -> Vec<Line> {
+    let mut lines: Vec<Line> = lists::in_order(&seen.instances)
+        .into_iter()
+        .filter(|one| !one.phase.is_final())
+        .map(instance_line)
+        .collect();
+    let reasons = seen.view.iter().flat_map(|view| &view.reasons);
+    let shown = |why: &&Why| {
+        let of =
+            |line: &Line| why.instance_id.as_ref().is_some_and(|id| line.subject == id.as_str());
+        !lines.iter().any(of)
+    };
+    let reasons: Vec<Line> = reasons.filter(shown).map(reason_line).collect();
+    lines.extend(reasons);
+    lines
+}
+
+fn instance_line(instance: &ContainerInstance) -> Line {
+    let (tone, mut state) = lists::instance_state(instance);
+    let running = instance.phase == Phase::Running && !instance.stopping && !instance.lost;
+    if running && !instance.ready && instance.health != Health::Unknown {
+        let _ = write!(state, ", {}", instance.health.as_str());
+    } else if running && instance.ready {
+        state = "ready".to_owned();
+    }
+    let fine = instance.ready && !instance.stopping && !instance.lost;
+    Line {
+        subject: instance.id.to_string(),
+        node: instance.node_id.to_string(),
+        state,
+        tone: if running && instance.health == Health::Unhealthy { Tone::Bad } else { tone },
+        fine,
+        reason: instance.reason.filter(|_| !fine),
+        why: if fine { None } else { lists::instance_why(instance) },
+    }
+}
+
+fn reason_line(why: &Why) -> Line {
+    let subject = words::subject(why).unwrap_or_else(|| "replicas".to_owned());
+    Line {
+        subject,
+        node: why.node_id.as_ref().map(ToString::to_string).unwrap_or_default(),
+        state: "waiting".to_owned(),
+        tone: Tone::Bad,
+        fine: false,
+        reason: Some(why.reason),
+        why: Some(format!("{}: {}", why.reason, words::one_line(&why.message))),
+    }
+}
+
+/// The lines as text, aligned; at most `room` of them, those in trouble first.
+pub fn screen(lines: &[Line], room: usize, look: &Look) -> Vec<String> {
+    let mut kept: Vec<&Line> = lines.iter().collect();
+    let mut rest = None;
+    if lines.len() > room {
+        let keep = room.saturating_sub(1);
+        kept.sort_by_key(|line| line.fine);
+        let left = kept.split_off(keep);
+        let fine = left.iter().filter(|line| line.fine).count();
+        rest = Some(format!("… and {} more, {fine} of them ready", left.len()));
+    }
+    let widest = |part: fn(&Line) -> &str| {
+        kept.iter().map(|line| part(line).chars().count()).max().unwrap_or(0)
+    };
+    let subject = widest(|line| &line.subject);
+    let node = widest(|line| &line.node);
+    let state = widest(|line| &line.state);
+    let text = |line: &&Line| {
+        let word = line.tone.paint(&format!("{:<state$}", line.state), look);
+        let (one, at) = (&line.subject, &line.node);
+        let why = line.why.as_deref().unwrap_or("");
+        format!("{one:<subject$}  {at:<node$}  {word}  {why}").trim_end().to_owned()
+    };
+    kept.iter().map(text).chain(rest).collect()
+}
+
+/// The lines that say something new, for readers whose screen only grows.
+pub fn news(before: &[Line], after: &[Line]) -> Vec<String> {
+    let mut news = Vec::new();
+    for line in after.iter().filter(|line| before.iter().all(|old| old.gist() != line.gist())) {
+        let mut text = line.subject.clone();
+        if !line.node.is_empty() {
+            let _ = write!(text, " on {}", line.node);
+        }
+        let _ = write!(text, ": {}", line.state);
+        if let Some(why) = &line.why {
+            let _ = write!(text, ": {why}");
+        }
+        news.push(text);
+    }
+    news
+}

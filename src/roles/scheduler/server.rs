@@ -1,0 +1,435 @@
+//! The scheduler's HTTP face: its route table, and what each route does. Reads
+//! are answered from the published snapshot in the caller's own task; writes go
+//! to the task that owns the cluster and are answered once they are durable.
+
+mod streams;
+
+use std::time::Duration;
+
+use hyper::Method;
+use serde::Serialize;
+
+use super::driver::SchedulerHandle;
+use super::message::{Reply as Answer, UserCall};
+use super::views::Snapshot;
+use crate::client::AgentClient;
+use crate::http::{self, Access, Handler, Reply, Request, Route};
+use crate::model::error::shown;
+use crate::model::view::ScaleRequest;
+use crate::model::wire::{HeartbeatRequest, RegisterRequest};
+use crate::model::{ApiError, WorkloadSpec, parse, validate};
+
+/// Names each route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// What this is, for people who open it in a browser.
+    Page,
+    /// Whether the scheduler itself is well.
+    Health,
+    /// An agent introduces itself.
+    Register,
+    /// An agent reports.
+    Heartbeat,
+    /// Create or change a workload.
+    Deploy,
+    /// All workloads.
+    Workloads,
+    /// One workload.
+    Workload,
+    /// Its story.
+    Explain,
+    /// Its revisions.
+    History,
+    /// Its number of replicas.
+    Scale,
+    /// Its end.
+    Delete,
+    /// All nodes.
+    Nodes,
+    /// No new instances there.
+    Cordon,
+    /// New instances again.
+    Uncordon,
+    /// Forget a node.
+    RemoveNode,
+    /// All instances.
+    Instances,
+    /// Where a workload is reached.
+    Discover,
+    /// What an instance writes.
+    Logs,
+    /// What happened and why.
+    Events,
+}
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+/// Everything the scheduler can be asked.
+pub const ROUTES: &[Route<Call>] = {
+    use Access::{Admin, Agent, Operator, Public, Viewer};
+    use Method as M;
+    &[
+        Route::new(M::GET, "/", Call::Page, Public, "What this is and where to look"),
+        Route::new(M::GET, "/health", Call::Health, Public, "Whether the scheduler itself is well"),
+        Route::new(M::POST, "/register", Call::Register, Agent, "An agent introduces itself")
+            .body(64 * KIB),
+        Route::new(
+            M::POST,
+            "/heartbeat",
+            Call::Heartbeat,
+            Agent,
+            "An agent reports what it has; 422 when it has to register first",
+        )
+        .body(64 * MIB),
+        Route::new(
+            M::POST,
+            "/deploy",
+            Call::Deploy,
+            Operator,
+            "Creates or changes a workload; answers once it is durable",
+        )
+        .body(MIB),
+        Route::new(M::GET, "/workloads", Call::Workloads, Viewer, "All workloads"),
+        Route::new(M::GET, "/workloads/{id}", Call::Workload, Viewer, "One workload"),
+        Route::new(
+            M::GET,
+            "/workloads/{id}/explain",
+            Call::Explain,
+            Viewer,
+            "Its story: wanted, is, decided, waiting for",
+        ),
+        Route::new(
+            M::GET,
+            "/workloads/{id}/history",
+            Call::History,
+            Viewer,
+            "Its revisions: when, by whom, why",
+        ),
+        Route::new(
+            M::PUT,
+            "/workloads/{id}/scale",
+            Call::Scale,
+            Operator,
+            "Changes how many replicas are wanted",
+        )
+        .body(4 * KIB),
+        Route::new(
+            M::DELETE,
+            "/workloads/{id}",
+            Call::Delete,
+            Operator,
+            "Deletes it and its containers; 202 once durable",
+        ),
+        Route::new(M::GET, "/nodes", Call::Nodes, Viewer, "All nodes"),
+        Route::new(
+            M::POST,
+            "/nodes/{id}/cordon",
+            Call::Cordon,
+            Admin,
+            "Keeps new instances off a node",
+        ),
+        Route::new(
+            M::POST,
+            "/nodes/{id}/uncordon",
+            Call::Uncordon,
+            Admin,
+            "Lets a node have new instances again",
+        ),
+        Route::new(M::DELETE, "/nodes/{id}", Call::RemoveNode, Admin, "Forgets a node for good"),
+        Route::new(
+            M::GET,
+            "/instances",
+            Call::Instances,
+            Viewer,
+            "Instances, of one workload or all",
+        )
+        .query(&["workload"]),
+        Route::new(
+            M::GET,
+            "/discover/{name}",
+            Call::Discover,
+            Viewer,
+            "Where its ready instances are reached",
+        ),
+        Route::new(
+            M::GET,
+            "/logs/{id}",
+            Call::Logs,
+            Viewer,
+            "What an instance writes; also takes the beginning of a container's id",
+        )
+        .query(&["tail", "follow"])
+        .streaming(),
+        Route::new(
+            M::GET,
+            "/events",
+            Call::Events,
+            Viewer,
+            "What happened and why, one JSON object per line; 410 when `since` is too old",
+        )
+        .query(&["workload", "since", "follow"])
+        .streaming(),
+    ]
+};
+
+/// The table as Markdown, for the documentation.
+pub fn route_docs() -> String {
+    http::route_docs(ROUTES)
+}
+
+/// Answers requests to the scheduler.
+#[derive(Clone, Debug)]
+pub struct SchedulerServer {
+    handle: SchedulerHandle,
+    agents: AgentClient,
+}
+
+/// An agent has to begin its answer within this long.
+const AGENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl SchedulerServer {
+    /// A server in front of the task behind `handle`.
+    pub fn new(handle: SchedulerHandle) -> Self {
+        Self { handle, agents: AgentClient::new(AGENT_TIMEOUT) }
+    }
+
+    /// Asks the task that owns the cluster, on behalf of the caller.
+    async fn ask(&self, request: &Request<Call>, call: UserCall) -> Result<Answer, ApiError> {
+        self.handle.user(request.caller.name.clone(), call).await
+    }
+
+    /// The same, for what is only to be confirmed.
+    async fn change(
+        &self,
+        request: &Request<Call>,
+        call: UserCall,
+        status: u16,
+        message: String,
+    ) -> Result<Reply, ApiError> {
+        match self.ask(request, call).await? {
+            Answer::Done => Ok(Reply::json(status, &Changed { id: request.param("id"), message })),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// A long list: made on a thread that may take its time, so that it holds
+    /// up no heartbeat.
+    async fn list<T, F>(&self, view: F) -> Result<Reply, ApiError>
+    where
+        T: Serialize,
+        F: FnOnce(&Snapshot) -> Result<T, ApiError> + Send + 'static,
+    {
+        let snapshot = self.handle.snapshot();
+        let made = tokio::task::spawn_blocking(move || {
+            view(&snapshot).map(|value| Reply::json(200, &value))
+        });
+        match made.await.map_err(tokio::task::JoinError::try_into_panic) {
+            Ok(result) => result,
+            // Let the one place that handles panics handle this one, too.
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            Err(Err(_cancelled)) => Err(stopping()),
+        }
+    }
+
+    async fn deploy(&self, request: &Request<Call>) -> Result<Reply, ApiError> {
+        let spec: WorkloadSpec = parse::from_people(&request.body)?;
+        validate::validate(&spec)?;
+        match self.ask(request, UserCall::Deploy(Box::new(spec))).await? {
+            Answer::Deployed(response) => Ok(Reply::json(200, &response)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn scale(&self, request: &Request<Call>) -> Result<Reply, ApiError> {
+        let ScaleRequest { replicas } = parse::from_people(&request.body)?;
+        validate::check_replicas(replicas)?;
+        let id = request.param("id");
+        let call = UserCall::Scale { id: id.into(), replicas };
+        let message = format!(
+            "{replicas} replicas are wanted; see `kube-lite ctl status {id}` for how many run"
+        );
+        self.change(request, call, 200, message).await
+    }
+
+    async fn delete(&self, request: &Request<Call>) -> Result<Reply, ApiError> {
+        let call = UserCall::Delete(request.param("id").into());
+        self.change(request, call, 202, "its containers are being stopped".to_owned()).await
+    }
+
+    async fn set_schedulable(
+        &self,
+        request: &Request<Call>,
+        schedulable: bool,
+    ) -> Result<Reply, ApiError> {
+        let call = UserCall::SetSchedulable { id: request.param("id").into(), schedulable };
+        let message = match schedulable {
+            true => "it may get new instances again",
+            false => "it gets no new instances; those it has stay",
+        };
+        self.change(request, call, 200, message.to_owned()).await
+    }
+
+    async fn remove_node(&self, request: &Request<Call>) -> Result<Reply, ApiError> {
+        let call = UserCall::RemoveNode(request.param("id").into());
+        let message = "it is forgotten; its agent has to register again to come back";
+        self.change(request, call, 200, message.to_owned()).await
+    }
+
+    async fn register(&self, request: &Request<Call>) -> Result<Reply, ApiError> {
+        let hello: RegisterRequest = parse::from_machine("registration", &request.body)?;
+        match self.handle.register(request.peer.ip(), hello).await? {
+            Answer::Registered(response) => Ok(Reply::json(200, &response)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn heartbeat(&self, request: &Request<Call>) -> Result<Reply, ApiError> {
+        let beat: HeartbeatRequest = parse::from_machine("heartbeat", &request.body)?;
+        match self.handle.heartbeat(beat).await? {
+            Answer::Beat(response) => Ok(Reply::json(200, &response)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn health(&self) -> Result<Reply, ApiError> {
+        // Nobody publishes any more: the task that owns the cluster is gone.
+        if self.handle.snapshots().has_changed().is_err() {
+            return Err(stopping());
+        }
+        Ok(Reply::json(200, &self.handle.snapshot().health()))
+    }
+
+    fn page(&self) -> Reply {
+        let health = self.handle.snapshot().health();
+        let (version, cluster) = (health.version, health.cluster.unwrap_or_default());
+        Reply::text(
+            200,
+            format!(
+                "kube-lite {version}, the scheduler of cluster {cluster}\n\n\
+                 You say what you want, it keeps it running on the nodes. Try\n\n    \
+                 kube-lite ctl workloads\n    \
+                 kube-lite ctl nodes\n    \
+                 kube-lite ctl events --follow\n\n\
+                 or ask it yourself; answers are JSON:\n\n{}",
+                route_list()
+            ),
+        )
+    }
+}
+
+impl Handler for SchedulerServer {
+    type Call = Call;
+    const ROUTES: &'static [Route<Call>] = ROUTES;
+
+    async fn handle(&self, request: Request<Call>) -> Result<Reply, ApiError> {
+        let snapshot = || self.handle.snapshot();
+        match request.call {
+            Call::Page => Ok(self.page()),
+            Call::Health => self.health(),
+            Call::Register => self.register(&request).await,
+            Call::Heartbeat => self.heartbeat(&request).await,
+            Call::Deploy => self.deploy(&request).await,
+            Call::Scale => self.scale(&request).await,
+            Call::Delete => self.delete(&request).await,
+            Call::Cordon => self.set_schedulable(&request, false).await,
+            Call::Uncordon => self.set_schedulable(&request, true).await,
+            Call::RemoveNode => self.remove_node(&request).await,
+            Call::Workloads => self.list(|snapshot| Ok(snapshot.workloads())).await,
+            Call::Nodes => self.list(|snapshot| Ok(snapshot.nodes())).await,
+            Call::Instances => {
+                let workload = request.query.get("workload").map(str::to_owned);
+                self.list(move |snapshot| {
+                    let workload = workload.as_deref();
+                    let found = snapshot.instances(workload);
+                    found.ok_or_else(|| no_workload(workload.unwrap_or_default()))
+                })
+                .await
+            }
+            Call::Workload => one(&request, "id", |id| snapshot().workload(id)),
+            Call::Explain => one(&request, "id", |id| snapshot().explain(id)),
+            Call::History => one(&request, "id", |id| snapshot().history(id)),
+            Call::Discover => one(&request, "name", |name| snapshot().discover(name)),
+            Call::Logs => streams::logs(&snapshot(), &self.agents, &request).await,
+            Call::Events => streams::events(&self.handle, &request),
+        }
+    }
+}
+
+/// A change that was made.
+#[derive(Serialize)]
+struct Changed<'a> {
+    id: &'a str,
+    message: String,
+}
+
+/// A view of the workload that the path names.
+fn one<T: Serialize>(
+    request: &Request<Call>,
+    param: &str,
+    view: impl FnOnce(&str) -> Option<T>,
+) -> Result<Reply, ApiError> {
+    let id = request.param(param);
+    view(id).map(|value| Reply::json(200, &value)).ok_or_else(|| no_workload(id))
+}
+
+fn no_workload(id: &str) -> ApiError {
+    let id = shown(id);
+    ApiError::not_found(format!(
+        "There is no workload {id}; `kube-lite ctl workloads` (GET /workloads) lists those there are."
+    ))
+}
+
+fn stopping() -> ApiError {
+    ApiError::unavailable("Stopping", "The scheduler is stopping; try again once it is back.", 2)
+}
+
+/// The core answered another question than was asked.
+fn unexpected(answer: &Answer) -> ApiError {
+    tracing::error!(?answer, "the core's answer does not fit the question");
+    ApiError::new(500, "Internal", "This is a bug in kube-lite: the answer does not fit.")
+}
+
+fn route_list() -> String {
+    let row = |route: &Route<Call>| {
+        format!("    {:7}{:26}{}\n", route.method.as_str(), route.path, route.summary)
+    };
+    ROUTES.iter().filter(|route| !route.access.is_machine()).map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_route_can_be_documented() {
+        let docs = route_docs();
+        assert_eq!(docs.lines().count(), ROUTES.len() + 2);
+        for route in ROUTES {
+            assert!(!route.summary.is_empty(), "{} has no summary", route.path);
+            assert!(!route.summary.ends_with('.'), "{}: not a sentence", route.path);
+            assert!(docs.contains(&format!("`{} {}", route.method, route.path)), "{}", route.path);
+        }
+        assert!(docs.contains("| `GET /logs/{id}?tail=&follow=` | viewer | none | streams |"));
+    }
+
+    #[test]
+    fn every_route_is_reached_in_one_way() {
+        let all: BTreeSet<_> = ROUTES.iter().map(|r| (r.method.as_str(), r.path)).collect();
+        assert_eq!(all.len(), ROUTES.len());
+        let calls: BTreeSet<_> = ROUTES.iter().map(|route| format!("{:?}", route.call)).collect();
+        assert_eq!(calls.len(), ROUTES.len());
+    }
+
+    #[test]
+    fn only_agents_and_people_who_look_need_no_operator() {
+        for route in ROUTES {
+            let reads = route.method == Method::GET;
+            let looks = matches!(route.access, Access::Viewer | Access::Public);
+            assert_eq!(reads, looks, "{} {}", route.method, route.path);
+            assert!(!(reads && route.body_limit > 0), "{} takes a body", route.path);
+        }
+    }
+}

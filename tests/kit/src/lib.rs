@@ -1,0 +1,22 @@
+//! What the tests against the real thing share.
+//!
+//! - [`wait`]: bounded waits on conditions, the only way a test may wait
+//! - [`process`]: real processes, killed with the test
+//! - [`docker`]: Docker's own view of things, which is the truth; never ours
+//! - [`sandbox`]: a `kube-lite dev` of the test's own
+//! - [`http`]: one-off HTTP requests to containers
+//! - [`proxy`]: sockets that stall, throttle or vanish on demand
+//! - [`registry`]: a registry on localhost
+
+pub mod docker;
+pub mod http;
+pub mod process;
+pub mod proxy;
+pub mod registry;
+pub mod sandbox;
+pub mod wait;
+
+pub use docker::Truth;
+pub use process::Process;
+pub use sandbox::Sandbox;
+pub use wait::{LONG, SHORT, until};
