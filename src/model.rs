@@ -8,6 +8,8 @@
 //! machines send each other ignores fields it does not know, so that one
 //! release of skew works in both directions.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
+
 pub mod error;
 pub mod ids;
 pub mod instance;

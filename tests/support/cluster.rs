@@ -503,7 +503,7 @@ impl World {
                 after.keys().filter(|id| !before.instances.contains_key(*id)).cloned().collect();
             if !born.is_empty() {
                 let occupied = self.occupied_in_truth(&before);
-                self.check_starts(&born, &occupied);
+                self.check_starts(&before, &born, &occupied);
             }
         }
         self.carry_out(step);
@@ -1082,6 +1082,7 @@ impl World {
     /// Nothing is started while as much as is wanted is there (DESIGN 7.1).
     fn check_starts(
         &self,
+        before: &State,
         born: &[InstanceId],
         occupied: &BTreeMap<WorkloadId, BTreeSet<InstanceId>>,
     ) {
@@ -1092,12 +1093,12 @@ impl World {
                 starts.entry(&instance.workload).or_default().insert(id.clone());
             }
         }
+        // Found lost in this very step, with what was on its way there.
         let lost_now = |id: &InstanceId| {
-            let node =
-                self.docker.get(id).map(|c| &c.node).or_else(|| {
-                    self.agents.values().find(|a| a.queue.contains_key(id)).map(|a| &a.id)
-                });
-            node.is_some_and(|node| self.core.state.nodes.get(node).is_none_or(|n| n.lost))
+            let known = before.instances.get(id).map(|i| &i.node);
+            known
+                .or_else(|| self.docker.get(id).map(|c| &c.node))
+                .is_some_and(|node| self.core.state.nodes.get(node).is_none_or(|n| n.lost))
         };
         for (name, starts) in starts {
             let workload = &self.core.state.workloads[name];

@@ -4,6 +4,8 @@
 //! A listing is older than what was learned while it was being made. Whatever
 //! was touched after it was asked for, it says nothing about.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
+
 use std::collections::BTreeSet;
 
 use super::core::AgentCore;

@@ -5,6 +5,8 @@
 //! Restarted is what crashed since contact was lost or shortly before. Whatever
 //! is older, the scheduler has already judged.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
+
 use super::core::AgentCore;
 use super::instance::Instance;
 use super::message::Millis;

@@ -4,6 +4,8 @@
 //! when something changed (several changes within `coalesce_ms` make one). 422
 //! means register again; 409 means that another agent has this node now.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
+
 use super::core::AgentCore;
 use super::message::{Action, CallError, Ending, Millis, Registration, Remembered};
 use crate::model::wire::{HeartbeatResponse, RegisterRequest};

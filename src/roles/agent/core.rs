@@ -9,6 +9,8 @@
 //! [`retention`](super::retention), [`autonomy`](super::autonomy) and
 //! [`snapshot`](super::snapshot)s.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::contact::Contact;

@@ -2,6 +2,8 @@
 //! that wait for it. What may succeed later is tried again, within the order,
 //! until nothing has moved for `pull_stall_ms`; what would fail again fails.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
+
 use std::collections::BTreeSet;
 
 use super::core::AgentCore;

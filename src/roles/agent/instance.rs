@@ -4,6 +4,8 @@
 //! [`Instance::next`] is the whole life of an instance in one function: a look at
 //! what is, never at what happened.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
+
 use super::message::{ContainerState, Facts, Millis};
 use super::probe::Prober;
 use crate::model::wire::RunOrder;

@@ -1,6 +1,8 @@
 //! From an order to the container it asks for: name, labels, environment and
 //! ports, each bound to one explicit address.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 

@@ -1,6 +1,8 @@
 //! Carrying an instance through its life: asking [`Instance::next`] what comes
 //! next, and taking in what came of it.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
+
 use super::core::AgentCore;
 use super::instance::{Death, Gates, Leaving, Next, Op, Since};
 use super::launch::launch;

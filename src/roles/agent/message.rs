@@ -5,6 +5,8 @@
 //! long it took and however it ended; that is the contract between the core and
 //! the shells that carry its actions out.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 

@@ -4,6 +4,8 @@
 //! safe: the same order gets the same answer, another one of the same id is
 //! refused, and what was stopped stays stopped however late its start arrives.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::autonomy::is_own_successor;

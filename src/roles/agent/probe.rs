@@ -4,6 +4,8 @@
 //! `startupSeconds`: unhealthy. Later `failureThreshold` failures in a row:
 //! unhealthy. As many again: a restart is due. One success: healthy.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
+
 use super::instance::Since;
 use super::message::Millis;
 use crate::model::{Health, HealthCheckSpec, Timing};

@@ -5,6 +5,8 @@
 //! an instance that vanished untold would be taken for lost. After that the last
 //! `dead_kept` of each workload stay, and older ones are retired.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
+
 use super::core::AgentCore;
 use super::instance::{Leaving, Since};
 use super::orders::Grave;

@@ -1,6 +1,8 @@
 //! What the agent says about itself: the full snapshot in each heartbeat, and
 //! single instances for readers.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
+
 use super::core::AgentCore;
 use super::instance::{Instance, Leaving, Op};
 use super::retention::duration_text;

@@ -1,6 +1,8 @@
 //! What happened and why: every decision leaves one sentence in a bounded ring
 //! that readers can follow.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
+
 use std::sync::Arc;
 
 use super::core::Core;

@@ -8,6 +8,8 @@
 //! marks on what was touched; then [`Core::settle`] looks at the marked replicas
 //! and workloads and at nothing else ([`super::reconcile`]).
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

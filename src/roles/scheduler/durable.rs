@@ -5,6 +5,8 @@
 //! what is. Only what a replica has learned (its restarts, its back-off, that it
 //! is done) is written down too, since the container that taught it may be gone.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -1,6 +1,8 @@
 //! `explain`: the story of a workload. What is wanted, what is, what was decided
 //! and why, and what it waits for.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
+
 use super::state::{Replica, Workload};
 use super::views::Snapshot;
 use crate::model::view::{ExplainView, ReplicaView};

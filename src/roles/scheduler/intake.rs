@@ -2,6 +2,8 @@
 //! ordered. Observation only; what follows from it is decided in
 //! [`super::reconcile`].
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
+
 use std::collections::BTreeMap;
 
 use super::core::{Core, Deadline};

@@ -1,6 +1,8 @@
 //! What goes into the scheduler's core and what comes out: plain values that
 //! can be stored, replayed and compared.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
+
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,8 @@
 //! Delivery of orders: made from what is intended, sent until answered,
 //! repeated with the same id. Retrying is always safe.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
+
 use super::core::{Core, Deadline};
 use super::message::{Order, OrderAnswer, OrderBody, OrderKind};
 use super::state::{Delivery, Instance};

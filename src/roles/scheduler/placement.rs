@@ -2,6 +2,8 @@
 //! the node and on its Docker daemon, then fewest instances, then by name.
 //! Every refusal is counted and can be shown.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt;

@@ -3,6 +3,8 @@
 //! Only replicas and workloads that were marked are looked at. Each look is at
 //! what *is*; a mark carries no data, so one too many changes nothing.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

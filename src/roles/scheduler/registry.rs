@@ -1,6 +1,8 @@
 //! Who is alive: registration, silence, Docker trouble, and the guard against
 //! taking a broken network for a hundred broken machines.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
+
 use std::net::IpAddr;
 use std::sync::Arc;
 

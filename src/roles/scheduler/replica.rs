@@ -1,6 +1,8 @@
 //! What follows when an instance ends: pure rules of restart policy and
 //! back-off (DESIGN section 6, "Restarting").
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
+
 use crate::model::{Phase, Reason, RestartPolicy, Timing};
 
 /// How an instance ended, without anybody having asked for it.

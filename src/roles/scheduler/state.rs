@@ -5,6 +5,8 @@
 //! readers costs the same with ten instances as with a million. Everything is
 //! ordered, and every order ends in an id, so equal inputs give equal outputs.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
+
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet, Vector};

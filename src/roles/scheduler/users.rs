@@ -1,6 +1,8 @@
 //! What people ask for: deploy, scale, delete. Each changes what is desired and
 //! nothing else; closing the gap is [`super::reconcile`]'s.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
+
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};

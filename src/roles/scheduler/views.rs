@@ -1,6 +1,8 @@
 //! What readers get: pure functions from a published state to views. They run
 //! in the reader's own task, never in the one that owns the cluster.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
+
 use std::sync::Arc;
 
 use super::chronicle::rfc3339;
