@@ -63,6 +63,43 @@ fn scaling_up_down_to_nothing_and_up_again_runs_exactly_that_many() {
 }
 
 #[test]
+fn what_stays_after_scaling_down_is_spread() {
+    for nodes in 2..=4 {
+        for left in 1..=6 {
+            let mut world = with_app(nodes, 12);
+            world.scale("web", left);
+            world.settle();
+            let spread = world.spread("web");
+            let most = spread.values().max().copied().unwrap_or(0);
+            assert_eq!(most, (left as usize).div_ceil(nodes), "{nodes} {left} {spread:?}");
+        }
+    }
+}
+
+#[test]
+fn a_report_that_was_late_makes_nothing_unready() {
+    let mut world = World::new(1);
+    let mut web = spec("web", 1);
+    web.min_ready_seconds = 10;
+    world.deploy(web);
+    world.until(12_000, "ready", |w| w.view("web").ready == 1);
+    let mut late = world.report(&"n1".into());
+    for container in &mut late.containers {
+        container.running_for_ms = container.running_for_ms.map(|ms| ms - 4_000);
+        container.healthy_for_ms = container.healthy_for_ms.map(|ms| ms - 4_000);
+    }
+    world.feed(Input::Heartbeat { ticket: 60_000, request: late.clone() });
+    assert_eq!(world.view("web").ready, 1);
+    // But one whose health was interrupted starts over.
+    late.seq += 1;
+    for container in &mut late.containers {
+        container.healthy_for_ms = Some(100);
+    }
+    world.feed(Input::Heartbeat { ticket: 60_001, request: late });
+    assert_eq!((world.view("web").ready, world.reasons("web")), (0, vec![Reason::MinReady]));
+}
+
+#[test]
 fn scaling_down_takes_what_is_not_ready_before_what_is() {
     let mut world = World::new(2);
     let mut web = spec("web", 2);
@@ -688,6 +725,31 @@ fn a_node_id_is_claimed_by_the_same_machine_or_from_the_dead() {
 }
 
 #[test]
+fn a_registration_that_was_overtaken_does_not_stop_the_agent_that_lives() {
+    let mut world = with_app(1, 2);
+    world.run_for(1_000);
+    // The scheduler is paused; an agent starts, asks, is killed and started again.
+    let agent = world.agent("n1").clone();
+    let request = RegisterRequest {
+        node_id: "n1".into(),
+        key: agent.key,
+        incarnation: 555,
+        advertise: Some(agent.address),
+        port: 8081,
+        docker: Default::default(),
+        version: String::new(),
+    };
+    world.restart_agent("n1");
+    world.run_for(500);
+    let peer = "10.0.0.1".parse().unwrap();
+    world.feed(Input::Register { ticket: 80_000, peer, request });
+    world.run_for(10_000);
+    assert!(world.agent("n1").up && !world.agent("n1").superseded);
+    world.settle();
+    assert_eq!((world.started.len(), world.events("NodeDead")), (2, 0));
+}
+
+#[test]
 fn a_heartbeat_of_another_epoch_or_node_must_register_again() {
     let mut world = with_app(2, 2);
     let mut beat = world.report(&"n1".into());
@@ -941,6 +1003,27 @@ fn lost_late_and_doubled_messages_cost_time_and_nothing_else() {
         assert_eq!(world.live("web").len(), 3, "seed {seed}");
         world.nothing_happens_for(MINUTE);
     }
+}
+
+#[test]
+fn an_order_that_may_have_been_noted_is_counted_until_it_is_stopped() {
+    let mut world = World::new(1);
+    world.deploy(spec("web", 2));
+    world.run_for(3);
+    // Noted, but neither the answers nor any report come through.
+    let instances: Vec<_> = world.core.state.instances.values().cloned().collect();
+    let mut world = World::new(1);
+    world.network.lost = 1000;
+    world.deploy(spec("web", instances.len() as u32));
+    world.run_for(5_100);
+    // Found unanswered, due again and so perhaps noted: not simply forgotten.
+    world.scale("web", 0);
+    assert_eq!(world.core.state.instances.len(), 2);
+    world.scale("web", 2);
+    assert_eq!(world.reasons("web"), [Reason::WaitingForStops]);
+    world.network.lost = 0;
+    world.settle();
+    assert_eq!(world.live("web").len(), 2);
 }
 
 // ---- host ports ----

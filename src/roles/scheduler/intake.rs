@@ -30,7 +30,7 @@ impl Core {
         let Some(node) = self.state.nodes.get(&request.node_id).cloned() else {
             return unknown(format!("node {} is not known", request.node_id));
         };
-        if node.former.contains(&request.incarnation) {
+        if node.former.contains(&request.incarnation) && !node.may_be_a_ghost(request.incarnation) {
             return Err(superseded(&node));
         }
         if request.epoch != self.state.epoch {
@@ -456,25 +456,28 @@ fn seen(report: ContainerInstance, now: u64) -> Seen {
     }
 }
 
-/// Ages measured twice differ by the time on the way. As long as nothing
-/// happened in between, the first reading stands, so that an unchanged instance
-/// stays equal to itself.
+/// Ages measured twice differ by the time on the way. A report that was late
+/// makes everything look younger: by how much is told by the time since which the
+/// container runs, for that never changes. What is left is noise; as long as
+/// nothing happened in between, the first reading stands, so that an unchanged
+/// instance stays equal to itself.
 fn steady_since(seen: &mut Seen, old: &Seen) {
-    const JITTER_MS: u64 = 2_000;
-    let steady = |new: &mut Option<u64>, old: Option<u64>| {
-        if let (Some(n), Some(o)) = (*new, old)
-            && n.abs_diff(o) <= JITTER_MS
-        {
-            *new = Some(o);
-        }
-    };
-    if seen.container_id == old.container_id {
-        steady(&mut seen.running_since, old.running_since);
-        if old.health == seen.health {
-            steady(&mut seen.healthy_since, old.healthy_since);
-        }
-        if seen.phase == old.phase && old.ran_for_ms.is_some() {
-            seen.ran_for_ms = old.ran_for_ms;
-        }
+    const NOISE_MS: u64 = 2_000;
+    if seen.container_id != old.container_id {
+        return;
+    }
+    if let (Some(new), Some(first)) = (seen.running_since, old.running_since) {
+        let late = new.saturating_sub(first);
+        seen.running_since = Some(if new + NOISE_MS < first { new } else { first });
+        seen.healthy_since = seen.healthy_since.map(|since| since.saturating_sub(late));
+    }
+    if let (Some(new), Some(first)) = (seen.healthy_since, old.healthy_since)
+        && old.health == seen.health
+        && new.abs_diff(first) <= NOISE_MS
+    {
+        seen.healthy_since = Some(first);
+    }
+    if seen.phase == old.phase && old.ran_for_ms.is_some() {
+        seen.ran_for_ms = old.ran_for_ms;
     }
 }

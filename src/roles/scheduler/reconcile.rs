@@ -407,7 +407,8 @@ impl Core {
         if instance.stop.is_some() {
             return;
         }
-        if matches!(instance.run, Delivery::Due(_)) && instance.seen.is_none() {
+        // One that is due again was sent before, and may have been noted.
+        if instance.run == Delivery::Due(0) && instance.seen.is_none() {
             self.withdraw(id, cause.because());
             return;
         }

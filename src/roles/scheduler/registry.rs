@@ -67,6 +67,7 @@ impl Core {
                 let was = known.status;
                 self.edit_node(&id, |node| {
                     if restarted {
+                        node.former.retain(|former| *former != request.incarnation);
                         if node.incarnation != 0 {
                             node.former.push_back(node.incarnation);
                         }
@@ -110,7 +111,10 @@ impl Core {
         request: &RegisterRequest,
         address: &str,
     ) -> Result<(), ApiError> {
-        if known.former.contains(&request.incarnation) {
+        let is_same = known.key == request.key && known.address == address;
+        if known.former.contains(&request.incarnation)
+            && !(is_same && known.may_be_a_ghost(request.incarnation))
+        {
             return Err(superseded(known));
         }
         if known.key == request.key || known.address == address || known.status != NodeStatus::Alive
@@ -437,6 +441,16 @@ impl Core {
                 if known.is_empty() { "none".to_owned() } else { known.join(", ") }
             ))
         })
+    }
+}
+
+impl Node {
+    /// Whether this former life may be the one that lives: it is the last before
+    /// the present one, which registered and never reported. A registration can be
+    /// overtaken by that of the agent's next life, when this scheduler was paused
+    /// meanwhile; stopping the one that lives for it would be for good.
+    pub(super) fn may_be_a_ghost(&self, former: u64) -> bool {
+        self.seq == 0 && self.former.last() == Some(&former)
     }
 }
 

@@ -3,6 +3,8 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
 
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
@@ -12,7 +14,7 @@ use super::message::{Reply, UserCall};
 use super::state::{Replica, Revision, StopCause, Workload};
 use crate::model::validate::port_warnings;
 use crate::model::view::DeployResponse;
-use crate::model::{ApiError, InstanceId, WorkloadId, WorkloadSpec};
+use crate::model::{ApiError, InstanceId, NodeId, WorkloadId, WorkloadSpec};
 
 impl Core {
     pub(super) fn user(&mut self, by: String, call: UserCall) -> Result<Reply, ApiError> {
@@ -175,9 +177,7 @@ impl Core {
             .iter()
             .map(|(number, replica)| self.rank(name, *number, replica, desired == 1, &asked))
             .collect();
-        ranked.sort();
-        let chosen: Vec<u32> = ranked.into_iter().take(count).map(|rank| rank.number).collect();
-        for number in chosen {
+        for number in chosen(ranked, count) {
             let instances: Vec<InstanceId> = known
                 .replicas
                 .get(&number)
@@ -227,10 +227,10 @@ impl Core {
         GiveUpRank {
             stage,
             holds_asked_port,
-            emptier_node: u32::MAX - crowd,
-            older: u64::MAX - best.map_or(0, |i| i.since),
-            lower_number: u32::MAX - number,
-            number,
+            emptier_node: Reverse(crowd),
+            older: Reverse(best.map_or(0, |i| i.since)),
+            number: Reverse(number),
+            node: best.map(|i| i.node.clone()),
         }
     }
 
@@ -306,10 +306,35 @@ impl super::state::State {
 struct GiveUpRank {
     stage: Stage,
     holds_asked_port: bool,
-    emptier_node: u32,
-    older: u64,
-    lower_number: u32,
-    number: u32,
+    emptier_node: Reverse<u32>,
+    older: Reverse<u64>,
+    number: Reverse<u32>,
+    node: Option<NodeId>,
+}
+
+/// The numbers of the `count` replicas that are missed least. Each one that goes
+/// leaves its node less crowded, so that what stays is spread.
+fn chosen(ranked: Vec<GiveUpRank>, count: usize) -> Vec<u32> {
+    let mut gone_from: BTreeMap<NodeId, u32> = BTreeMap::new();
+    let mut heap: BinaryHeap<Reverse<(GiveUpRank, u32)>> =
+        ranked.into_iter().map(|rank| Reverse((rank, 0))).collect();
+    let mut numbers = Vec::with_capacity(count);
+    while numbers.len() < count
+        && let Some(Reverse((mut rank, known_gone))) = heap.pop()
+    {
+        let gone = rank.node.as_ref().and_then(|node| gone_from.get(node)).copied().unwrap_or(0);
+        if gone > known_gone {
+            // Ranked when its node was more crowded; a rank only ever falls.
+            rank.emptier_node.0 = rank.emptier_node.0.saturating_sub(gone - known_gone);
+            heap.push(Reverse((rank, gone)));
+            continue;
+        }
+        if let Some(node) = rank.node {
+            *gone_from.entry(node).or_insert(0) += 1;
+        }
+        numbers.push(rank.number.0);
+    }
+    numbers
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
