@@ -903,6 +903,30 @@ fn an_order_without_an_answer_is_repeated_with_the_same_id() {
 }
 
 #[test]
+fn a_node_that_is_heard_but_cannot_be_reached_keeps_nothing_for_ever() {
+    let mut world = World::new(2);
+    // A wrong --advertise: reports come in, orders go nowhere.
+    world.agent("n1").address = "10.7.7.7:8081".to_owned();
+    world.deploy(spec("web", 2));
+    world.run_for(25_000);
+    assert_eq!(world.view("web").ready, 1);
+    let nodes = world.snapshot().nodes();
+    assert!(nodes[0].message.as_ref().is_some_and(|m| m.contains("--advertise")), "{nodes:?}");
+    world.deploy(spec("api", 2));
+    world.run_for(2_000);
+    assert_eq!(world.view("api").ready, 2, "what is new goes where it is taken");
+    world.until(40_000, "all run", |w| w.view("web").ready == 2);
+    assert_eq!(world.spread("web").get("n1"), None);
+    // Put right, and started again.
+    world.restart_agent("n1");
+    world.run_for(1_000);
+    world.scale("web", 4);
+    world.settle();
+    assert_eq!(world.spread("web").get("n1"), Some(&2));
+    world.nothing_happens_for(10 * MINUTE);
+}
+
+#[test]
 fn an_agent_restarted_between_its_answer_and_its_first_report() {
     for wait in [1, 2, 3, 4, 60, 119, 125] {
         let mut world = World::new(2);
@@ -1096,6 +1120,31 @@ fn a_port_held_by_a_lost_instance_does_not_block_its_replacement_for_ever() {
     world.run_for(5_000);
     world.settle();
     world.nothing_happens_for(MINUTE);
+}
+
+#[test]
+fn a_port_is_still_known_to_be_held_after_its_holder_was_lost_and_came_back() {
+    let mut world = World::empty(3);
+    for node in ["n1", "n2"] {
+        world.add_agent(node, "shared");
+    }
+    world.run_for(50);
+    let mut web = spec("web", 1);
+    web.ports = vec![port(80, 8000, true)];
+    world.deploy(web.clone());
+    world.settle();
+    let original = one(&world, "web");
+    let home = world.docker[&original].node.to_string();
+    die(&mut world, &home);
+    world.run_for(500);
+    come_back(&mut world, &home);
+    world.settle();
+    assert_eq!(one(&world, "web"), original);
+    web.name = "api".into();
+    world.deploy(web);
+    world.run_for(1_000);
+    assert_eq!(world.reasons("api"), [Reason::PortTaken]);
+    assert!(world.live("api").is_empty());
 }
 
 #[test]

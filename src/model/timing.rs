@@ -21,6 +21,12 @@ pub struct Timing {
     pub order_retry_ms: u64,
     /// One HTTP exchange of an order may take this long.
     pub order_timeout_ms: u64,
+    /// So many orders in a row without an answer (a count): the node is heard but
+    /// cannot be reached, and gets nothing new.
+    pub unreachable_after: u32,
+    /// A start that such a node has no trace of for this long is given up and may
+    /// move; after twice this, the node is tried again.
+    pub unreachable_ms: u64,
     /// Back-off after the second failure in a row; doubles from there.
     pub backoff_base_ms: u64,
     /// Back-off never exceeds this (before jitter).
@@ -87,6 +93,8 @@ impl Default for Timing {
             pause_gap_ms: 2_500,
             order_retry_ms: 1_000,
             order_timeout_ms: 5_000,
+            unreachable_after: 3,
+            unreachable_ms: 30_000,
             backoff_base_ms: 1_000,
             backoff_max_ms: 60_000,
             stable_after_ms: 60_000,

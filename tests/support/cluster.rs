@@ -1288,7 +1288,7 @@ pub fn check_books(state: &State) {
             assert!(state.instances.get(id).is_some_and(|i| i.node == node.id));
         }
     }
-    for holder in state.host_ports.values() {
+    for (.., holder) in &state.host_ports {
         assert!(state.instances.get(holder).is_some_and(|i| !i.is_over()), "{holder} holds a port");
     }
     for (name, workload) in &state.workloads {

@@ -423,10 +423,6 @@ impl Core {
             let instances = node.instances.clone();
             for instance in &instances {
                 self.recount(instance);
-                let holds = self.state.instances.get(instance).is_some_and(|i| i.holds_ports);
-                if holds && !is_lost {
-                    self.claim_asked_ports(instance);
-                }
             }
         }
         // What waited for a lost node, or for a port held there, may go elsewhere.
@@ -452,13 +448,8 @@ impl Core {
         if !instance.holds_ports {
             return;
         }
-        let held: Vec<_> = self
-            .state
-            .host_ports
-            .iter()
-            .filter(|(_, holder)| *holder == id)
-            .map(|(key, _)| key.clone())
-            .collect();
+        let held: Vec<_> =
+            self.state.host_ports.iter().filter(|(.., holder)| holder == id).cloned().collect();
         for key in &held {
             self.state.host_ports.remove(key);
         }

@@ -150,6 +150,20 @@ impl Core {
                 Delivery::Due(_) => false,
             };
         if !must_be_listed {
+            let sent = matches!(instance.run, Delivery::Sent { .. } | Delivery::Due(1..));
+            let given_up_at = instance.since + self.timing.unreachable_ms;
+            let node = self.state.nodes.get(&instance.node);
+            if sent
+                && instance.stop.is_none()
+                && given_up_at <= self.state.now
+                && let Some(node) = node.filter(|node| node.unreachable)
+            {
+                let message = format!(
+                    "node {} is heard but does not answer orders at {}",
+                    node.id, node.address
+                );
+                self.fail_start(&instance, Reason::StartFailed, message);
+            }
             return;
         }
         if instance.run != Delivery::Confirmed {

@@ -114,6 +114,9 @@ impl Core {
         incarnation: u64,
         answer: OrderAnswer,
     ) {
+        if self.state.nodes.get(node).is_some_and(|n| n.incarnation == incarnation) {
+            self.note_reachable(node, !matches!(answer, OrderAnswer::Unanswered(_)));
+        }
         let Some(instance) = self.state.instances.get(id).cloned() else { return };
         if instance.node != *node {
             return;
@@ -192,6 +195,13 @@ impl Core {
             self.forget_instance(id);
             return;
         }
+        let message = format!("its node refused the order: {}", error.error);
+        self.fail_start(instance, Reason::Refused, message);
+    }
+
+    /// A start came to nothing on the way: a failure of its replica like any
+    /// other, with nothing left behind.
+    pub(super) fn fail_start(&mut self, instance: &Instance, reason: Reason, message: String) {
         let mut failed = instance.clone();
         failed.seen = Some(super::state::Seen {
             container_id: String::new(),
@@ -201,16 +211,16 @@ impl Core {
             ip: None,
             ports: Vec::new(),
             started_at: None,
-            reason: Some(Reason::Refused),
-            message: Some(format!("its node refused the order: {}", error.error)),
+            reason: Some(reason),
+            message: Some(message),
             running_since: None,
             ran_for_ms: None,
             healthy_since: None,
             restart_due: false,
             stopping: false,
         });
-        self.touch(id, |i| i.seen = failed.seen.clone());
+        self.touch(&instance.id, |i| i.seen = failed.seen.clone());
         self.instance_ended(&failed);
-        self.forget_instance(id);
+        self.forget_instance(&instance.id);
     }
 }

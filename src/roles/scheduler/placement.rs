@@ -32,6 +32,8 @@ pub enum Refusal {
     NotReported,
     /// Its Docker does not answer.
     NoDocker,
+    /// It is heard, but does not answer orders.
+    Unreachable,
     /// It was cordoned.
     Cordoned,
     /// A host port that was asked for is taken on its Docker daemon.
@@ -70,6 +72,9 @@ impl fmt::Display for Refusals {
                 Refusal::NotAlive => write!(f, "{count} not alive")?,
                 Refusal::NotReported => write!(f, "{count} not reported yet")?,
                 Refusal::NoDocker => write!(f, "{count} whose Docker does not answer")?,
+                Refusal::Unreachable => {
+                    write!(f, "{count} heard but not answering orders (is --advertise right?)")?;
+                }
                 Refusal::Cordoned => write!(f, "{count} cordoned")?,
                 Refusal::PortTaken(port) => {
                     write!(f, "{count} on a Docker daemon where host port {port} is taken")?;
@@ -169,7 +174,7 @@ fn taken_port(state: &State, node: &Node, ports: &[(u16, Protocol)]) -> Option<u
     let daemon = node.daemon();
     ports
         .iter()
-        .find(|(port, protocol)| state.port_holder(&(daemon.clone(), *port, *protocol)).is_some())
+        .find(|(port, protocol)| state.port_holder(&daemon, *port, *protocol).is_some())
         .map(|(port, _)| *port)
 }
 
@@ -193,6 +198,8 @@ pub fn refusal(node: &Node) -> Option<Refusal> {
         Some(Refusal::NoDocker)
     } else if !node.synced || node.lost {
         Some(Refusal::NotReported)
+    } else if node.unreachable {
+        Some(Refusal::Unreachable)
     } else if !node.schedulable {
         Some(Refusal::Cordoned)
     } else {

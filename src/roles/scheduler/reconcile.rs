@@ -308,6 +308,7 @@ impl Core {
             return None;
         }
         let (reason, what) = match node.docker.state {
+            DockerState::Ok if node.unreachable => (Reason::NoRoom, "does not answer orders"),
             DockerState::Ok => (Reason::NoRoom, "has not reported yet"),
             _ => (Reason::DockerUnavailable, "has a Docker that does not answer"),
         };
@@ -384,7 +385,7 @@ impl Core {
             && let Some(daemon) = self.state.nodes.get(&node).map(|n| n.daemon())
         {
             for (port, protocol) in wants {
-                self.state.host_ports.insert((daemon.clone(), *port, *protocol), id.clone());
+                self.state.host_ports.insert((daemon.clone(), *port, *protocol, id.clone()));
             }
         }
         self.insert_instance(instance);
@@ -453,16 +454,12 @@ impl Core {
                         .iter()
                         .any(|b| b.host_port == asked.host_port && b.protocol == asked.protocol)
             })
-            .map(|asked| (daemon.clone(), asked.host_port, asked.protocol))
+            .map(|asked| (daemon.clone(), asked.host_port, asked.protocol, id.clone()))
             .collect();
         if held.is_empty() || instance.is_over() {
             return;
         }
-        for key in held {
-            if self.state.port_holder(&key).is_none() {
-                self.state.host_ports.insert(key, id.clone());
-            }
-        }
+        self.state.host_ports.extend(held);
         if let Some(slot) = self.state.instances.get_mut(id) {
             Arc::make_mut(slot).holds_ports = true;
         }

@@ -54,6 +54,9 @@ impl Core {
                     lost: false,
                     docker_since: now.saturating_sub(request.docker.for_ms),
                     docker: request.docker,
+                    unanswered: 0,
+                    unanswered_at: 0,
+                    unreachable: false,
                     version: request.version,
                     instances: OrdSet::new(),
                     placed: 0,
@@ -81,6 +84,7 @@ impl Core {
                     node.key = request.key;
                     node.address = address.clone();
                     node.version = request.version;
+                    (node.unanswered, node.unreachable) = (0, false);
                     node.heard_at = now;
                     node.heard = true;
                     set_docker(node, request.docker, now);
@@ -170,6 +174,48 @@ impl Core {
             }
         }
         self.review_docker(id);
+        let tried_again_at = node.unanswered_at + 2 * self.timing.unreachable_ms;
+        if node.unreachable && tried_again_at > now {
+            self.agenda.node_at(id, tried_again_at);
+        } else if node.unreachable {
+            self.edit_node(id, |node| (node.unanswered, node.unreachable) = (0, false));
+        }
+    }
+
+    /// An order to a node was answered, or was not. One that is heard but cannot
+    /// be reached would keep for ever what is placed on it.
+    pub(super) fn note_reachable(&mut self, id: &NodeId, answered: bool) {
+        let Some(node) = self.state.nodes.get(id) else { return };
+        if answered && node.unanswered == 0 {
+            return;
+        }
+        let (now, was) = (self.state.now, node.unreachable);
+        let unanswered = if answered { 0 } else { node.unanswered.saturating_add(1) };
+        let unreachable = unanswered >= self.timing.unreachable_after;
+        self.edit_node(id, |node| {
+            node.unanswered = unanswered;
+            node.unreachable = unreachable;
+            node.unanswered_at = now;
+        });
+        if unreachable {
+            self.agenda.node_at(id, now + 2 * self.timing.unreachable_ms);
+        }
+        if unreachable != was {
+            let address = self.state.nodes.get(id).map_or_else(String::new, |n| n.address.clone());
+            let message = if unreachable {
+                format!(
+                    "node {id} is heard but does not answer orders at {address}; it gets nothing \
+                     new. Is --advertise right, is the port open?"
+                )
+            } else {
+                format!("node {id} answers orders at {address} again")
+            };
+            self.note_node(
+                id,
+                if unreachable { "NodeUnreachable" } else { "NodeReachable" },
+                message,
+            );
+        }
     }
 
     fn mark_dead(&mut self, node: &Node) {

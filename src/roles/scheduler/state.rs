@@ -43,8 +43,9 @@ pub struct State {
     /// Instances by workload name, and their sums. Outlives the workload while
     /// its containers are leaving.
     pub cohorts: OrdMap<WorkloadId, Cohort>,
-    /// Who holds which host port that was asked for by number.
-    pub host_ports: OrdMap<(DaemonId, u16, Protocol), InstanceId>,
+    /// Who holds which host port that was asked for by number. Two may, when one
+    /// of them is out of sight.
+    pub host_ports: OrdSet<(DaemonId, u16, Protocol, InstanceId)>,
     /// Nodes that were alive before the scheduler restarted and have neither
     /// reported nor been silent long enough since.
     pub awaited: OrdSet<NodeId>,
@@ -256,6 +257,13 @@ pub struct Node {
     pub docker: DockerStatus,
     /// Since when its Docker has been in that state.
     pub docker_since: Millis,
+    /// Orders in a row that it did not answer.
+    pub unanswered: u32,
+    /// When the last of them was given up.
+    pub unanswered_at: Millis,
+    /// It is heard, but so many orders went unanswered that it cannot be reached:
+    /// a wrong `--advertise`, or a firewall.
+    pub unreachable: bool,
     /// The version of its agent.
     pub version: String,
     /// The instances on it.
@@ -276,6 +284,7 @@ impl Node {
             && self.incarnation != 0
             && self.synced
             && !self.lost
+            && !self.unreachable
             && self.docker.state == DockerState::Ok
     }
 }
@@ -462,7 +471,7 @@ impl State {
             nodes: OrdMap::new(),
             instances: OrdMap::new(),
             cohorts: OrdMap::new(),
-            host_ports: OrdMap::new(),
+            host_ports: OrdSet::new(),
             awaited: OrdSet::new(),
             mass_loss: None,
             ring: Vector::new(),
@@ -494,8 +503,18 @@ impl State {
 
     /// Who holds this host port and can be seen to. What is on a lost node may
     /// be long gone: Docker, not this map, then says whether the port is free.
-    pub fn port_holder(&self, key: &(DaemonId, u16, Protocol)) -> Option<&Instance> {
-        let holder = self.host_ports.get(key)?;
-        self.instances.get(holder).map(Arc::as_ref).filter(|holder| !self.is_lost(holder))
+    pub fn port_holder(
+        &self,
+        daemon: &DaemonId,
+        port: u16,
+        protocol: Protocol,
+    ) -> Option<&Instance> {
+        let first = (daemon.clone(), port, protocol, InstanceId::from(""));
+        self.host_ports
+            .range(first..)
+            .take_while(|(d, p, of, _)| d == daemon && *p == port && *of == protocol)
+            .filter_map(|(.., holder)| self.instances.get(holder))
+            .map(Arc::as_ref)
+            .find(|holder| !self.is_lost(holder))
     }
 }

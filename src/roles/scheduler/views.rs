@@ -265,6 +265,10 @@ impl Snapshot {
             (_, Some(Refusal::NotReported)) => {
                 Some("registered, has not yet reported what it runs".to_owned())
             }
+            (_, Some(Refusal::Unreachable)) => Some(format!(
+                "heard, but does not answer orders at {}: is --advertise right, is the port open?",
+                node.address
+            )),
             (_, Some(Refusal::Cordoned)) => Some("cordoned: gets nothing new".to_owned()),
             _ => None,
         };
