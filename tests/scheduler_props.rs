@@ -28,6 +28,7 @@ enum Act {
     Cordon { node: usize, schedulable: bool },
     RemoveNode { node: usize },
     Cut { node: usize, is_cut: bool },
+    Deafen { node: usize, is_deaf: bool },
     Freeze { node: usize, is_frozen: bool },
     KillAgent { node: usize },
     StartAgent { node: usize },
@@ -57,6 +58,8 @@ fn acts() -> impl Strategy<Value = Act> {
             .prop_map(|(node, schedulable)| Act::Cordon { node, schedulable }),
         1 => node.clone().prop_map(|node| Act::RemoveNode { node }),
         3 => (node.clone(), any::<bool>()).prop_map(|(node, is_cut)| Act::Cut { node, is_cut }),
+        1 => (node.clone(), any::<bool>())
+            .prop_map(|(node, is_deaf)| Act::Deafen { node, is_deaf }),
         1 => (node.clone(), any::<bool>())
             .prop_map(|(node, is_frozen)| Act::Freeze { node, is_frozen }),
         1 => node.clone().prop_map(|node| Act::KillAgent { node }),
@@ -126,6 +129,7 @@ fn act(world: &mut World, act: &Act) {
             let _ = world.user(UserCall::RemoveNode(node_name(*node).into()));
         }
         Act::Cut { node, is_cut } => world.agent(&node_name(*node)).cut = *is_cut,
+        Act::Deafen { node, is_deaf } => world.agent(&node_name(*node)).deaf = *is_deaf,
         Act::Freeze { node, is_frozen } => world.agent(&node_name(*node)).frozen = *is_frozen,
         Act::KillAgent { node } => world.kill_agent(&node_name(*node)),
         Act::StartAgent { node } => world.restart_agent(&node_name(*node)),
@@ -205,6 +209,7 @@ fn mend(world: &mut World) {
         let node = format!("n{number}");
         let agent = world.agent(&node);
         agent.cut = false;
+        agent.deaf = false;
         agent.frozen = false;
         if !agent.up {
             world.start_agent(&node);

@@ -172,7 +172,7 @@ impl Core {
             .filter(|port| port.host_port != 0)
             .map(|port| (port.host_port, port.protocol))
             .collect();
-        let mut ranked: Vec<GiveUpRank> = known
+        let ranked: Vec<GiveUpRank> = known
             .replicas
             .iter()
             .map(|(number, replica)| self.rank(name, *number, replica, desired == 1, &asked))
