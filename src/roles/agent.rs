@@ -44,11 +44,16 @@ use anyhow::Context as _;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::cli::AgentArgs;
 use crate::client::Client;
 use crate::http;
 use crate::model::ids::dns_label_problem;
 use crate::model::{NodeId, Timing};
+use crate::paths::state_dir;
+use crate::roles::signals::StopSignal;
 use core::{AgentCore, Identity};
+use docker::DockerHandle;
+use docker::connect::Endpoint;
 use driver::{AgentInbox, Driver};
 use home::Home;
 use message::Ending;
@@ -176,6 +181,54 @@ impl RunningAgent {
             self.server.abort();
         }
         ending
+    }
+}
+
+/// `kube-lite agent`: runs until told to stop, or until another agent has taken
+/// over its node.
+///
+/// # Errors
+/// When it cannot start, or was taken over.
+pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
+    let mut stop = StopSignal::listen()?;
+    let node = match args.node_id {
+        Some(node) => NodeId::from(node),
+        None => host_name().context("the host's name cannot be used; give --node-id")?,
+    };
+    let data_dir = match args.data_dir {
+        Some(directory) => directory,
+        None => state_dir(&format!("agent-{node}"))?,
+    };
+    let timing = Timing::default();
+    let docker = DockerHandle::new(Endpoint::from_env()?, timing.clone());
+    let mut agent = start(AgentConfig {
+        scheduler_url: args.scheduler.clone(),
+        listen: args.listen,
+        advertise: args.advertise,
+        node_id: Some(node),
+        data_dir: Some(data_dir.clone()),
+        runtime: Runtime::Docker(docker),
+        timing,
+    })
+    .await?;
+    tracing::info!(
+        "agent of node {} listens on http://{}, reports to {}; its key is kept in {}",
+        agent.node(),
+        agent.local_addr(),
+        args.scheduler,
+        data_dir.display()
+    );
+    tokio::select! {
+        () = stop.told() => {
+            tracing::info!("stopping; containers run on");
+            agent.shutdown(false).await;
+            Ok(())
+        }
+        ending = agent.ended() => match ending {
+            Ending::Superseded(why) => anyhow::bail!("this agent has been replaced: {why}"),
+            Ending::Failed(why) => anyhow::bail!("the agent ended: {why}"),
+            Ending::Asked | Ending::LeftOver(_) => Ok(()),
+        },
     }
 }
 
