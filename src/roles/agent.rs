@@ -44,16 +44,21 @@ use anyhow::Context as _;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::cli::AgentArgs;
 use crate::client::Client;
 use crate::http;
 use crate::model::ids::dns_label_problem;
 use crate::model::{NodeId, Timing};
-use core::{AgentCore, Identity};
-use driver::{AgentInbox, Driver};
-use home::Home;
-use message::Ending;
-use runtime::Runtime;
-use server::AgentServer;
+use crate::paths::state_dir;
+use crate::roles::signals::told_to_stop;
+
+use self::core::{AgentCore, Identity};
+use self::docker::{DockerHandle, Endpoint};
+use self::driver::{AgentInbox, Driver};
+use self::home::Home;
+use self::message::Ending;
+use self::runtime::Runtime;
+use self::server::AgentServer;
 
 /// Numbers that only identify stay exact in any JSON reader below this.
 const INCARNATION_BITS: u32 = 53;
@@ -72,8 +77,8 @@ pub struct AgentConfig {
     pub listen: String,
     /// `host:port` where others reach it, if that is something else.
     pub advertise: Option<String>,
-    /// The node's name; `None`: the host's.
-    pub node_id: Option<NodeId>,
+    /// The node's name: a DNS label.
+    pub node_id: NodeId,
     /// Where it keeps who it is; `None`: it is a new machine at each start.
     pub data_dir: Option<PathBuf>,
     /// What runs its containers; shared by all agents of one process.
@@ -100,10 +105,7 @@ pub struct RunningAgent {
 /// When what it was told makes no sense, it cannot listen, or its data directory
 /// cannot be used.
 pub async fn start(config: AgentConfig) -> anyhow::Result<RunningAgent> {
-    let node = match config.node_id {
-        Some(node) => node,
-        None => host_name().context("the host's name cannot be used; give --node-id")?,
-    };
+    let node = config.node_id;
     if let Some(problem) = dns_label_problem(node.as_str()) {
         anyhow::bail!("the node id {:?} {problem}", node.as_str());
     }
@@ -176,6 +178,51 @@ impl RunningAgent {
             self.server.abort();
         }
         ending
+    }
+}
+
+/// `kube-lite agent`: runs until told to stop, or until another agent has taken
+/// over its node.
+///
+/// # Errors
+/// When it cannot start, or ends for another reason than being told to.
+pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
+    let node = match args.node_id {
+        Some(node) => node.into(),
+        None => host_name().context("the host's name cannot be used; give --node-id")?,
+    };
+    let data_dir = match args.data_dir {
+        Some(directory) => directory,
+        None => state_dir(&format!("agent-{node}"))?,
+    };
+    let timing = Timing::default();
+    let docker = DockerHandle::new(Endpoint::from_env()?, timing.clone());
+    let mut running = start(AgentConfig {
+        scheduler_url: args.scheduler,
+        listen: args.listen,
+        advertise: args.advertise,
+        node_id: node,
+        data_dir: Some(data_dir),
+        runtime: Runtime::Docker(docker),
+        timing,
+    })
+    .await?;
+    tracing::info!("agent of node {} listens on {}", running.node(), running.local_addr());
+    let ending = tokio::select! {
+        told = told_to_stop() => {
+            told?;
+            tracing::info!("stopping; containers run on");
+            running.shutdown(false).await
+        }
+        ending = running.ended() => ending,
+    };
+    match ending {
+        Ending::Asked => Ok(()),
+        Ending::Superseded(why) => anyhow::bail!(
+            "this node now belongs to another agent, so this one ends for good; its containers \
+             run on. The scheduler said: {why}"
+        ),
+        Ending::LeftOver(_) | Ending::Failed(_) => anyhow::bail!("the agent ended: {ending:?}"),
     }
 }
 
