@@ -63,6 +63,13 @@ impl Client {
         self
     }
 
+    /// The same client, saying who it is: the scheduler puts that into a
+    /// workload's history.
+    pub fn introduced_as(mut self, who: &'static str) -> Self {
+        self.transport = self.transport.introduced_as(who);
+        self
+    }
+
     /// Where the scheduler is, without a slash at the end.
     pub fn base(&self) -> &str {
         &self.base

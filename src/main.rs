@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use kube_lite::cli::{Cli, Role};
-use kube_lite::roles::{ctl, scheduler};
+use kube_lite::roles::{agent, ctl, dev, scheduler};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -27,7 +27,8 @@ fn main() -> ExitCode {
     let outcome = runtime.block_on(async {
         match cli.role {
             Role::Scheduler(args) => scheduler::run(args).await.map(|()| ExitCode::SUCCESS),
-            Role::Agent(_) | Role::Dev(_) => anyhow::bail!("not wired yet"),
+            Role::Agent(args) => agent::run(args).await.map(|()| ExitCode::SUCCESS),
+            Role::Dev(args) => dev::run(args).await.map(|()| ExitCode::SUCCESS),
             Role::Ctl(args) => Ok(ctl::run(args, Cli::command).await),
         }
     });

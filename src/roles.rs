@@ -2,5 +2,6 @@
 
 pub mod agent;
 pub mod ctl;
+pub mod dev;
 pub mod scheduler;
 pub mod signals;

@@ -215,7 +215,9 @@ async fn docker_may_be_absent_gone_and_hung_and_come_back() {
     let node = bench.node_at("n1", &proxy.docker_host()).await;
     let absent = node.until_docker(DockerState::Away).await;
     assert!(absent.message.unwrap().contains("docker.sock"));
-    node.run(&order("docker-r1-aaaaa", hello(json!({"healthCheck": {"port": 8080}})))).await.unwrap();
+    node.run(&order("docker-r1-aaaaa", hello(json!({"healthCheck": {"port": 8080}}))))
+        .await
+        .unwrap();
     node.until("docker-r1-aaaaa", |web| web.reason == Some(Reason::DockerUnavailable)).await;
 
     proxy.open();

@@ -26,7 +26,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// So much of an unexpected answer is quoted.
 const QUOTED: usize = 80;
 
-const USER_AGENT: HeaderValue =
+/// Who asks, unless said otherwise.
+const SOMEBODY: HeaderValue =
     HeaderValue::from_static(concat!("kube-lite/", env!("CARGO_PKG_VERSION")));
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -35,6 +36,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub(super) struct Transport {
     http: legacy::Client<HttpConnector, Full<Bytes>>,
     largest_reply: usize,
+    user_agent: HeaderValue,
 }
 
 impl Transport {
@@ -51,7 +53,14 @@ impl Transport {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(idle_per_host)
             .build(connector);
-        Self { http, largest_reply }
+        Self { http, largest_reply, user_agent: SOMEBODY }
+    }
+
+    /// The same pool, with calls that say who makes them.
+    pub fn introduced_as(mut self, who: &'static str) -> Self {
+        let product = format!("{who}/{}", env!("CARGO_PKG_VERSION"));
+        self.user_agent = HeaderValue::try_from(product).unwrap_or(SOMEBODY);
+        self
     }
 
     /// Asks and returns the whole body of a 2xx answer.
@@ -101,7 +110,7 @@ impl Transport {
         })?;
         let mut repeated = false;
         loop {
-            match self.http.request(build(&method, &uri, body.clone())).await {
+            match self.http.request(self.build(&method, &uri, body.clone())).await {
                 Ok(response) => return Ok(response),
                 Err(error) if !repeated && was_closed(&error) => repeated = true,
                 Err(error) => {
@@ -109,6 +118,18 @@ impl Transport {
                 }
             }
         }
+    }
+
+    fn build(&self, method: &Method, uri: &Uri, body: Option<Bytes>) -> Request<Full<Bytes>> {
+        let has_body = body.is_some();
+        let mut request = Request::new(Full::new(body.unwrap_or_default()));
+        *request.method_mut() = method.clone();
+        *request.uri_mut() = uri.clone();
+        request.headers_mut().insert(header::USER_AGENT, self.user_agent.clone());
+        if has_body {
+            request.headers_mut().insert(header::CONTENT_TYPE, JSON);
+        }
+        request
     }
 
     async fn collect(&self, url: &str, response: Response<Incoming>) -> Result<Bytes, ClientError> {
@@ -132,18 +153,6 @@ async fn within<T>(
         Ok(result) => result,
         Err(_) => Err(ClientError::TimedOut { url: url.to_owned(), after: timeout }),
     }
-}
-
-fn build(method: &Method, uri: &Uri, body: Option<Bytes>) -> Request<Full<Bytes>> {
-    let has_body = body.is_some();
-    let mut request = Request::new(Full::new(body.unwrap_or_default()));
-    *request.method_mut() = method.clone();
-    *request.uri_mut() = uri.clone();
-    request.headers_mut().insert(header::USER_AGENT, USER_AGENT);
-    if has_body {
-        request.headers_mut().insert(header::CONTENT_TYPE, JSON);
-    }
-    request
 }
 
 /// Whether the connection ended before an answer began.

@@ -51,14 +51,14 @@ use crate::model::ids::dns_label_problem;
 use crate::model::{NodeId, Timing};
 use crate::paths::state_dir;
 use crate::roles::signals::told_to_stop;
-
-use self::core::{AgentCore, Identity};
-use self::docker::{DockerHandle, Endpoint};
-use self::driver::{AgentInbox, Driver};
-use self::home::Home;
-use self::message::Ending;
-use self::runtime::Runtime;
-use self::server::AgentServer;
+use core::{AgentCore, Identity};
+use docker::DockerHandle;
+use docker::connect::Endpoint;
+use driver::{AgentInbox, Driver};
+use home::Home;
+use message::Ending;
+use runtime::Runtime;
+use server::AgentServer;
 
 /// Numbers that only identify stay exact in any JSON reader below this.
 const INCARNATION_BITS: u32 = 53;
@@ -77,8 +77,8 @@ pub struct AgentConfig {
     pub listen: String,
     /// `host:port` where others reach it, if that is something else.
     pub advertise: Option<String>,
-    /// The node's name: a DNS label.
-    pub node_id: NodeId,
+    /// The node's name; `None`: the host's.
+    pub node_id: Option<NodeId>,
     /// Where it keeps who it is; `None`: it is a new machine at each start.
     pub data_dir: Option<PathBuf>,
     /// What runs its containers; shared by all agents of one process.
@@ -105,7 +105,10 @@ pub struct RunningAgent {
 /// When what it was told makes no sense, it cannot listen, or its data directory
 /// cannot be used.
 pub async fn start(config: AgentConfig) -> anyhow::Result<RunningAgent> {
-    let node = config.node_id;
+    let node = match config.node_id {
+        Some(node) => node,
+        None => host_name().context("the host's name cannot be used; give --node-id")?,
+    };
     if let Some(problem) = dns_label_problem(node.as_str()) {
         anyhow::bail!("the node id {:?} {problem}", node.as_str());
     }
@@ -185,10 +188,10 @@ impl RunningAgent {
 /// over its node.
 ///
 /// # Errors
-/// When it cannot start, or ends for another reason than being told to.
+/// When it cannot start, or was taken over.
 pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let node = match args.node_id {
-        Some(node) => node.into(),
+        Some(node) => NodeId::from(node),
         None => host_name().context("the host's name cannot be used; give --node-id")?,
     };
     let data_dir = match args.data_dir {
@@ -197,32 +200,35 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     };
     let timing = Timing::default();
     let docker = DockerHandle::new(Endpoint::from_env()?, timing.clone());
-    let mut running = start(AgentConfig {
-        scheduler_url: args.scheduler,
+    let mut agent = start(AgentConfig {
+        scheduler_url: args.scheduler.clone(),
         listen: args.listen,
         advertise: args.advertise,
-        node_id: node,
-        data_dir: Some(data_dir),
+        node_id: Some(node),
+        data_dir: Some(data_dir.clone()),
         runtime: Runtime::Docker(docker),
         timing,
     })
     .await?;
-    tracing::info!("agent of node {} listens on {}", running.node(), running.local_addr());
-    let ending = tokio::select! {
+    tracing::info!(
+        "agent of node {} listens on http://{}, reports to {}; its key is kept in {}",
+        agent.node(),
+        agent.local_addr(),
+        args.scheduler,
+        data_dir.display()
+    );
+    tokio::select! {
         told = told_to_stop() => {
             told?;
             tracing::info!("stopping; containers run on");
-            running.shutdown(false).await
+            agent.shutdown(false).await;
+            Ok(())
         }
-        ending = running.ended() => ending,
-    };
-    match ending {
-        Ending::Asked => Ok(()),
-        Ending::Superseded(why) => anyhow::bail!(
-            "this node now belongs to another agent, so this one ends for good; its containers \
-             run on. The scheduler said: {why}"
-        ),
-        Ending::LeftOver(_) | Ending::Failed(_) => anyhow::bail!("the agent ended: {ending:?}"),
+        ending = agent.ended() => match ending {
+            Ending::Superseded(why) => anyhow::bail!("this agent has been replaced: {why}"),
+            Ending::Failed(why) => anyhow::bail!("the agent ended: {why}"),
+            Ending::Asked | Ending::LeftOver(_) => Ok(()),
+        },
     }
 }
 

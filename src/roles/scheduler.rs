@@ -82,10 +82,15 @@ impl RunningScheduler {
         &self.handle
     }
 
+    /// From now on nothing is decided, and no new requests are taken.
+    pub fn stop_deciding(&self) {
+        let _ = self.stop.send(true);
+    }
+
     /// Stops: no new requests, no more decisions. What is in flight has the
     /// server's drain time to end. Containers run on.
     pub async fn shutdown(self) {
-        let _ = self.stop.send(true);
+        self.stop_deciding();
         let _ = self.server.await;
         let _ = self.driver.await;
     }

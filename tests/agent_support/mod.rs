@@ -177,7 +177,7 @@ impl Bench {
             scheduler_url: self.url.clone(),
             listen: "127.0.0.1:0".to_owned(),
             advertise: None,
-            node_id: name.into(),
+            node_id: Some(name.into()),
             data_dir: home,
             runtime: Runtime::Docker(docker),
             timing: timing(),

@@ -6,7 +6,7 @@
 //! [`DockerRuntime`] of its own on top. Every call has a time-out: a daemon that
 //! is absent, gone or hung makes outcomes, never a hang.
 
-mod connect;
+pub mod connect;
 mod launch;
 mod list;
 mod logs;

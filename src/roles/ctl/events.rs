@@ -64,7 +64,7 @@ impl Reader<'_> {
     /// the oldest that is.
     async fn reopen_after_gap(&mut self) -> Result<Lines, ClientError> {
         self.session.remark(
-            "some events were missed: the scheduler keeps only so many; going on with the oldest it has",
+            "some events may have been missed: the scheduler keeps only so many; going on with the oldest",
         );
         self.last = None;
         self.open().await

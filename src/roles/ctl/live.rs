@@ -6,7 +6,6 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::progress::{self, Line};
-use super::render::Look;
 use super::session::Session;
 use super::stop::Stop;
 
@@ -133,9 +132,4 @@ impl Plain {
         self.lines = lines;
         news
     }
-}
-
-/// How lines look when only real changes count.
-pub fn look_for(progress: &Progress, look: Look) -> Look {
-    Look { ages: matches!(progress, Progress::Live(_)), ..look }
 }

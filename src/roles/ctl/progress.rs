@@ -104,7 +104,15 @@ fn overtaken(seen: &Seen) -> String {
 /// all that is missing waits for something that only a person can change.
 pub fn hopeless(seen: &Seen) -> Option<String> {
     let view = seen.view.as_ref()?;
-    let is_final = |why: &Why| matches!(why.reason, Reason::ImageNotFound | Reason::ImageDenied);
+    // A replica that backs off names the instance whose failure it was.
+    let cause = |why: &Why| match (why.reason, &why.instance_id) {
+        (Reason::BackOff, Some(id)) => {
+            seen.instances.iter().find(|one| one.id == *id)?.reason.or(Some(Reason::BackOff))
+        }
+        (reason, _) => Some(reason),
+    };
+    let is_final =
+        |why: &Why| matches!(cause(why), Some(Reason::ImageNotFound | Reason::ImageDenied));
     let nothing_comes = view.ready == 0 && view.pending == 0 && view.running == 0;
     let all_wait = view.waiting > 0 && view.waiting + view.done >= view.desired;
     let first = view.reasons.first()?;
@@ -168,13 +176,23 @@ pub struct Line {
     pub tone: Tone,
     /// As it should be: may be left out when room is short.
     pub fine: bool,
-    /// Why it is not.
+    /// Why it is not, in a word.
+    pub reason: Option<Reason>,
+    /// Why it is not, in a sentence.
     pub why: Option<String>,
+}
+
+impl Line {
+    /// What makes it news when it changes. The sentence does not: it may count
+    /// seconds.
+    fn gist(&self) -> impl PartialEq {
+        (&self.subject, &self.node, &self.state, self.reason)
+    }
 }
 
 /// One line per instance that is not over, in replica order, then one per
 /// reason that is about none of them.
-pub fn lines(seen: &Seen, look: &Look) -> Vec<Line> {
+pub fn lines(seen: &Seen) -> Vec<Line> {
     let mut lines: Vec<Line> = lists::in_order(&seen.instances)
         .into_iter()
         .filter(|one| !one.phase.is_final())
@@ -186,7 +204,7 @@ pub fn lines(seen: &Seen, look: &Look) -> Vec<Line> {
             |line: &Line| why.instance_id.as_ref().is_some_and(|id| line.subject == id.as_str());
         !lines.iter().any(of)
     };
-    let reasons: Vec<Line> = reasons.filter(shown).map(|why| reason_line(why, look)).collect();
+    let reasons: Vec<Line> = reasons.filter(shown).map(reason_line).collect();
     lines.extend(reasons);
     lines
 }
@@ -206,27 +224,21 @@ fn instance_line(instance: &ContainerInstance) -> Line {
         state,
         tone: if running && instance.health == Health::Unhealthy { Tone::Bad } else { tone },
         fine,
+        reason: instance.reason.filter(|_| !fine),
         why: if fine { None } else { lists::instance_why(instance) },
     }
 }
 
-fn reason_line(why: &Why, look: &Look) -> Line {
-    let subject = match (&why.instance_id, why.replica) {
-        (Some(id), _) => id.to_string(),
-        (None, Some(replica)) => format!("replica {replica}"),
-        (None, None) => "waiting".to_owned(),
-    };
-    let mut sentence = format!("{}: {}", why.reason, why.message);
-    if let Some(ms) = why.for_ms.filter(|_| look.ages) {
-        let _ = write!(sentence, " ({})", words::countdown(ms));
-    }
+fn reason_line(why: &Why) -> Line {
+    let subject = words::subject(why).unwrap_or_else(|| "replicas".to_owned());
     Line {
         subject,
         node: why.node_id.as_ref().map(ToString::to_string).unwrap_or_default(),
         state: "waiting".to_owned(),
         tone: Tone::Bad,
         fine: false,
-        why: Some(sentence),
+        reason: Some(why.reason),
+        why: Some(format!("{}: {}", why.reason, words::one_line(&why.message))),
     }
 }
 
@@ -259,7 +271,7 @@ pub fn screen(lines: &[Line], room: usize, look: &Look) -> Vec<String> {
 /// The lines that say something new, for readers whose screen only grows.
 pub fn news(before: &[Line], after: &[Line]) -> Vec<String> {
     let mut news = Vec::new();
-    for line in after.iter().filter(|line| !before.contains(line)) {
+    for line in after.iter().filter(|line| before.iter().all(|old| old.gist() != line.gist())) {
         let mut text = line.subject.clone();
         if !line.node.is_empty() {
             let _ = write!(text, " on {}", line.node);

@@ -21,8 +21,8 @@ pub struct Look {
     pub wide: bool,
     /// How many characters fit on a line, if that is known.
     pub width: Option<u16>,
-    /// Whether to show what changes by itself as time passes. Left out when
-    /// only real changes are of interest.
+    /// Whether to show what changes by itself as time passes: ages, and sentences
+    /// that may count seconds. Left out when only real changes are of interest.
     pub ages: bool,
     /// The time, for telling today from other days.
     pub now: Timestamp,

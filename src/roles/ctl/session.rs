@@ -27,8 +27,9 @@ pub struct Session {
 impl Session {
     /// From the command line and the environment.
     pub fn new(args: &CtlArgs) -> Result<Self, Stop> {
-        let client =
-            Client::new(&args.server).map_err(|error| Stop::from_call(&args.server, &error))?;
+        let client = Client::new(&args.server)
+            .map_err(|error| Stop::from_call(&args.server, &error))?
+            .introduced_as("kube-lite-ctl");
         let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let on_terminal = io::stdout().is_terminal();
@@ -94,14 +95,16 @@ impl Session {
         let (Stop::Failed(text), Some(404)) = (&stop, error.status()) else { return stop };
         let Ok(list) = self.client.workloads().await else { return stop };
         let names = || list.iter().map(|view| view.spec.name.as_str());
+        let says_more = text.contains("kube-lite ctl ");
         let advice = match stop::closest(workload, names()) {
-            _ if list.is_empty() => {
-                "There are no workloads yet; try: kube-lite ctl deploy -f examples/hello.json"
-                    .into()
-            }
             // It exists after all: something else is missing.
             Some(name) if name == workload => return stop,
             Some(name) => format!("Did you mean {name}?"),
+            None if says_more => return stop,
+            None if list.is_empty() => {
+                "There are no workloads yet; try: kube-lite ctl deploy -f examples/hello.json"
+                    .into()
+            }
             None => "These are all there is: kube-lite ctl workloads".to_owned(),
         };
         Stop::Failed(format!("{}. {advice}", text.trim_end_matches('.')))

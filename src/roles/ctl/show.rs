@@ -21,10 +21,12 @@ pub async fn nodes(session: &Session, again: bool) -> Result<(), Stop> {
 pub async fn instances(session: &Session, workload: Option<&str>, again: bool) -> Result<(), Stop> {
     if let Some(name) = workload
         && let Err(stop) = must_exist(session, name).await
-        && session.client.instances(workload).await.is_ok_and(|left| left.is_empty())
     {
-        // A deleted workload may still have some; this one has none.
-        return Err(stop);
+        // A deleted workload may still have some.
+        let left = session.client.instances(workload).await.unwrap_or_default();
+        if left.is_empty() {
+            return Err(stop);
+        }
     }
     watch::ask(session, &query::instances(workload), again, |list, look| {
         lists::instances(list, workload, look)

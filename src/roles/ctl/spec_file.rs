@@ -1,14 +1,15 @@
 //! Spec files: read them, and find what is wrong with them before anybody is
 //! asked, because here the file's name and its lines are known.
 
-use std::fmt::Write;
+mod locate;
+
 use std::io::{IsTerminal, Read};
 
 use bytes::Bytes;
 use serde_json::Value;
 
 use super::stop::Stop;
-use crate::model::WorkloadSpec;
+use crate::model::{WorkloadSpec, parse, validate};
 
 /// A spec is text that people write; anything larger is a mistake.
 const LARGEST: u64 = 1 << 20;
@@ -49,43 +50,68 @@ fn in_words(error: &std::io::Error) -> String {
     }
 }
 
-/// Whether `bytes` may be a spec; if not, what is wrong and where. The last word
-/// is the scheduler's: it also refuses fields that do not exist and values that
-/// are not allowed.
+/// Whether `bytes` are a spec that the scheduler will take; if not, what is wrong
+/// and where.
 pub fn check(name: &str, bytes: &[u8]) -> Result<(), String> {
     if bytes.len() as u64 > LARGEST {
         return Err(format!("{name} is larger than 1 MiB; that cannot be a workload's spec"));
     }
-    if bytes.iter().all(u8::is_ascii_whitespace) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return Err(format!(
+            "{name} is not UTF-8 text; expected the spec of a workload, {EXAMPLE}"
+        ));
+    };
+    if text.trim().is_empty() {
         return Err(format!("{name} is empty; expected the spec of a workload, {EXAMPLE}"));
     }
-    if let Ok(value) = serde_json::from_slice::<Value>(bytes)
-        && let Some(advice) = wrong_kind(&value)
-    {
-        return Err(format!("{name}: {advice}"));
+    match serde_json::from_str::<Value>(text) {
+        Ok(value) => {
+            if let Some(advice) = wrong_kind(&value) {
+                return Err(format!("{name}: {advice}"));
+            }
+        }
+        Err(error) => {
+            let place = (error.line(), error.column());
+            let mut message = complain(name, text, &refusal(text), Some(place));
+            if looks_like_yaml(name, text) {
+                message.push_str("\nkube-lite reads JSON; this looks like YAML");
+            }
+            return Err(message);
+        }
     }
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let result = serde_path_to_error::deserialize::<_, WorkloadSpec>(&mut reader);
-    let (path, error) = match result {
-        Ok(_) => match reader.end() {
-            Ok(()) => return Ok(()),
-            Err(error) => (String::new(), error),
-        },
-        Err(error) => (error.path().to_string(), error.into_inner()),
+    let spec = parse::from_people::<WorkloadSpec>(bytes);
+    let error = match spec.and_then(|spec| validate::validate(&spec)) {
+        Ok(()) => return Ok(()),
+        Err(error) => error,
     };
-    let (line, column) = (error.line(), error.column());
-    let full = error.to_string();
-    let what = full.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&full);
-    let mut message = format!("{name}:{line}:{column}: ");
-    if !path.is_empty() && path != "." && error.is_data() {
-        let _ = write!(message, "{path}: ");
+    let offset = error.field.as_ref().and_then(|field| locate::locate(text, field));
+    Err(complain(name, text, &error.error, offset.map(|offset| line_and_column(text, offset))))
+}
+
+/// What the one reader of specs says about a text that is no JSON.
+fn refusal(text: &str) -> String {
+    match parse::from_people::<Value>(text.as_bytes()) {
+        Ok(_) => "this is no JSON".to_owned(),
+        Err(error) => error.error,
     }
-    let _ = write!(message, "{what}");
-    message.push_str(&excerpt(&String::from_utf8_lossy(bytes), line, column));
-    if looks_like_yaml(name, bytes) {
-        message.push_str("\nkube-lite reads JSON; this looks like YAML");
+}
+
+/// The message, and the line it is about.
+fn complain(name: &str, text: &str, what: &str, place: Option<(usize, usize)>) -> String {
+    match place {
+        Some((line, column)) => {
+            format!("{name}:{line}:{column}: {what}{}", excerpt(text, line, column))
+        }
+        None => format!("{name}: {what}"),
     }
-    Err(message)
+}
+
+/// Counted like serde_json does: from 1, columns in bytes.
+fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
+    let before = &text[..offset];
+    let line = before.matches('\n').count() + 1;
+    let column = offset - before.rfind('\n').map_or(0, |newline| newline + 1) + 1;
+    (line, column)
 }
 
 const EXAMPLE: &str = r#"such as {"name": "web", "image": "nginx:1.27", "replicas": 3}"#;
@@ -109,10 +135,10 @@ fn wrong_kind(value: &Value) -> Option<String> {
     }
 }
 
-fn looks_like_yaml(name: &str, bytes: &[u8]) -> bool {
+fn looks_like_yaml(name: &str, text: &str) -> bool {
     let named = name.ends_with(".yaml") || name.ends_with(".yml");
-    let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
-    named || first.is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'-' || *byte == b'#')
+    let begins = |c: char| c.is_ascii_alphabetic() || c == '-' || c == '#';
+    named || text.trim_start().starts_with(begins)
 }
 
 /// The line it is about, and a mark below the place.
@@ -148,7 +174,6 @@ mod tests {
         for text in [
             r#"{"name": "web", "image": "nginx"}"#,
             "\n {\"name\": \"web\", \"image\": \"nginx\", \"replicas\": 3}\n\n",
-            r#"{"name": "web", "image": "nginx", "unknown": "is for the scheduler to refuse"}"#,
         ] {
             assert_eq!(check("web.json", text.as_bytes()), Ok(()), "{text}");
         }
@@ -158,19 +183,31 @@ mod tests {
     fn the_place_is_shown() {
         assert_eq!(
             problem("{\n  \"name\": \"web\",\n  \"replicas\": 3x\n}"),
-            "web.json:3:16: expected `,` or `}`\n  3 |   \"replicas\": 3x\n    |                ^"
+            "web.json:3:16: The JSON is broken at line 3, column 16: expected `,` or `}`, \
+             near `\"replicas\": 3x`.\n  \
+             3 |   \"replicas\": 3x\n    \
+             |                ^"
         );
         assert_eq!(
             problem(
-                "{\"name\": \"web\", \"image\": \"x\", \"ports\": [{\"containerPort\": 70000}]}"
+                "{\"name\": \"web\", \"image\": \"x\",\n \"ports\": [{\"containerPort\": 70000}]}"
             ),
-            "web.json:1:63: ports[0].containerPort: invalid value: integer `70000`, expected u16\n  \
-             1 | {\"name\": \"web\", \"image\": \"x\", \"ports\": [{\"containerPort\": 70000}]}\n    \
-             |                                                               ^"
+            "web.json:2:13: `ports[0].containerPort` is 70000; it must be a whole number from 0 to \
+             65535.\n  \
+             2 |  \"ports\": [{\"containerPort\": 70000}]}\n    \
+             |             ^"
         );
-        assert!(problem("{\"name\": \"web\"").starts_with("web.json:1:14: EOF while parsing"));
-        assert!(problem("{\"name\": \"web\"}").contains("missing field `image`"));
-        assert!(problem("{\"name\": \"w\", \"image\": \"i\"} x").contains("trailing characters"));
+        assert_eq!(
+            problem("{\"name\": \"web\", \"image\": \"x\",\n\t\"replcas\": 3}"),
+            "web.json:2:2: Unknown field `replcas`; did you mean `replicas`?\n  \
+             2 |  \"replcas\": 3}\n    \
+             |  ^"
+        );
+        assert_eq!(problem("{\"name\": \"web\"}"), "web.json: The field `image` is missing.");
+        assert!(
+            problem("{\"name\": \"Web\", \"image\": \"x\"}").starts_with("web.json:1:2: `name` is")
+        );
+        assert!(problem("{\"name\": \"web\"").starts_with("web.json:1:14: The JSON is broken"));
     }
 
     #[test]

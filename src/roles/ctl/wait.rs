@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::live::{Progress, look_for};
+use super::live::Progress;
 use super::progress::{self, Goal, Seen, Verdict};
 use super::render::words::sentence;
 use super::session::Session;
@@ -66,7 +66,7 @@ async fn look_again_and_again(
                 let verdict = progress::judge(&wait.goal, &last, was_wanted);
                 let headline = progress::headline(wait.workload, &last);
                 let headline = (verdict != Verdict::Settled).then_some(headline.as_str());
-                let lines = progress::lines(&last, &look_for(progress, session.look()));
+                let lines = progress::lines(&last);
                 progress.update(session, headline, lines)?;
                 match verdict {
                     Verdict::Going => {}
@@ -120,7 +120,7 @@ fn timed_out(session: &Session, wait: &Wait<'_>, last: &Seen) -> Stop {
     let seconds = wait.timeout.as_secs();
     let headline = progress::headline(wait.workload, last);
     let mut text = format!("not there after {seconds} s: {headline}");
-    let mut lines = progress::lines(last, &session.look());
+    let mut lines = progress::lines(last);
     lines.retain(|line| !line.fine);
     for line in progress::screen(&lines, ROOM, &session.look()) {
         text.push_str(&format!("\n  {line}"));

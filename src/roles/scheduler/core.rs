@@ -8,7 +8,7 @@
 //! marks on what was touched; then [`Core::settle`] looks at the marked replicas
 //! and workloads and at nothing else ([`super::reconcile`]).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::message::{Input, Millis, Moment, Reply, Step, Ticket};
@@ -33,7 +33,7 @@ pub struct Core {
     /// shows that cost follows change.
     pub visits: u64,
     /// Where the slow resync goes on.
-    resync_cursor: Option<WorkloadId>,
+    resync_cursor: Option<(WorkloadId, Option<u32>)>,
     resync_at: Millis,
 }
 
@@ -59,6 +59,24 @@ pub(super) struct Agenda {
     pub starved: BTreeSet<WorkloadId>,
     /// When to look at what again.
     pub deadlines: BTreeSet<(Millis, Deadline)>,
+    /// The one deadline of each node in there.
+    nodes: BTreeMap<NodeId, Millis>,
+}
+
+impl Agenda {
+    /// Looks at a node at this time, or before if that was already planned: each
+    /// look plans the next one. One deadline per node, however often it is heard.
+    pub fn node_at(&mut self, id: &NodeId, at: Millis) {
+        match self.nodes.get(id) {
+            Some(planned) if *planned <= at => return,
+            Some(planned) => {
+                self.deadlines.remove(&(*planned, Deadline::Node(id.clone())));
+            }
+            None => {}
+        }
+        self.nodes.insert(id.clone(), at);
+        self.deadlines.insert((at, Deadline::Node(id.clone())));
+    }
 }
 
 /// What a deadline is about. A deadline decides nothing: when it is due, its
@@ -145,6 +163,11 @@ impl Core {
         self.agenda.deadlines.first().map_or(resync, |(at, _)| resync.min(*at))
     }
 
+    /// How many deadlines are noted, for the test that shows they do not pile up.
+    pub fn deadlines(&self) -> usize {
+        self.agenda.deadlines.len()
+    }
+
     /// Marks everything: the first step after a start, or after a roll-back.
     pub fn look_at_everything(&mut self) {
         for (name, workload) in &self.state.workloads {
@@ -159,7 +182,7 @@ impl Core {
             self.agenda.deadlines.insert((self.state.now, Deadline::Instance(id.clone())));
         }
         for id in self.state.nodes.keys() {
-            self.agenda.deadlines.insert((self.state.now, Deadline::Node(id.clone())));
+            self.agenda.node_at(id, self.state.now);
         }
         if let Some(guard) = &self.state.mass_loss {
             let ends = guard.since + self.timing.mass_loss_hold_ms;
@@ -180,7 +203,10 @@ impl Core {
             }
             let Some((_, deadline)) = self.agenda.deadlines.pop_first() else { break };
             match deadline {
-                Deadline::Node(id) => self.look_at_node(&id),
+                Deadline::Node(id) => {
+                    self.agenda.nodes.remove(&id);
+                    self.look_at_node(&id);
+                }
                 Deadline::Replica(workload, number) => {
                     self.agenda.replicas.insert((workload, number));
                 }
@@ -200,37 +226,36 @@ impl Core {
     /// Looks at a bounded slice of all workloads again, in turn: should a mark
     /// ever have been forgotten, it costs time and not correctness.
     fn resync(&mut self) {
+        use std::ops::Bound::{Excluded, Unbounded};
         const WORKLOADS_PER_RESYNC: usize = 64;
         const REPLICAS_PER_RESYNC: usize = 4096;
         let mut budget = REPLICAS_PER_RESYNC;
-        let mut cursor = self.resync_cursor.take();
         for _ in 0..WORKLOADS_PER_RESYNC {
-            let next = match &cursor {
-                None => self.state.workloads.get_min().map(|(k, v)| (k.clone(), v.clone())),
-                Some(name) => {
-                    use std::ops::Bound::{Excluded, Unbounded};
-                    self.state
-                        .workloads
-                        .range::<_, WorkloadId>((Excluded(name), Unbounded))
-                        .next()
-                        .map(|(k, v)| (k.clone(), v.clone()))
+            // In the middle of a large workload, or at the next one.
+            let (next, after) = match self.resync_cursor.take() {
+                Some((name, Some(number))) => {
+                    (self.state.workloads.get_key_value(&name), Some(number))
                 }
+                Some((name, None)) => {
+                    let rest = (Excluded(&name), Unbounded);
+                    (self.state.workloads.range::<_, WorkloadId>(rest).next(), None)
+                }
+                None => (self.state.workloads.get_min().map(|(k, v)| (k, v)), None),
             };
-            let Some((name, workload)) = next else {
-                cursor = None;
-                break;
-            };
-            for number in workload.replicas.keys().take(budget) {
+            let Some((name, workload)) = next else { return };
+            let from = after.map_or(Unbounded, Excluded);
+            let mut last = None;
+            for (number, _) in workload.replicas.range((from, Unbounded)).take(budget) {
                 self.agenda.replicas.insert((name.clone(), *number));
+                last = Some(*number);
+                budget -= 1;
             }
-            budget = budget.saturating_sub(workload.replicas.len());
             self.agenda.workloads.insert(name.clone());
-            cursor = Some(name);
+            self.resync_cursor = Some((name.clone(), last.filter(|_| budget == 0)));
             if budget == 0 {
-                break;
+                return;
             }
         }
-        self.resync_cursor = cursor;
     }
 
     // ---- the few ways in which state changes, each keeping the sums right ----
@@ -396,9 +421,14 @@ impl Core {
             let instances = node.instances.clone();
             for instance in &instances {
                 self.recount(instance);
+                let holds = self.state.instances.get(instance).is_some_and(|i| i.holds_ports);
+                if holds && !is_lost {
+                    self.claim_asked_ports(instance);
+                }
             }
         }
-        if is_able && !was_able {
+        // What waited for a lost node, or for a port held there, may go elsewhere.
+        if (is_able && !was_able) || (is_lost && !was_lost) {
             self.capacity_grew();
         }
     }
@@ -417,7 +447,7 @@ impl Core {
 
     fn release_ports(&mut self, id: &InstanceId) {
         let Some(instance) = self.state.instances.get(id).cloned() else { return };
-        if !instance.binds_asked_ports {
+        if !instance.holds_ports {
             return;
         }
         let held: Vec<_> = self

@@ -299,7 +299,7 @@ fn workload_of(record: WorkloadRecord) -> Workload {
     let mut replicas = OrdMap::new();
     for (first, last) in record.replicas {
         for number in first..=last {
-            replicas.insert(number, Replica::default());
+            replicas.insert(number, Replica { unaccounted: true, ..Replica::default() });
         }
     }
     Workload {
@@ -330,6 +330,7 @@ fn node_of(id: NodeId, record: NodeRecord, now: u64) -> Node {
         heard_at: now,
         heard: false,
         status_since: now,
+        alive_from: 0,
         schedulable: record.schedulable,
         lost: !record.was_alive,
         docker: DockerStatus { daemon: record.daemon, ..DockerStatus::default() },
@@ -357,6 +358,7 @@ fn replica_of(record: ReplicaRecord, moment: Moment, timing: &Timing) -> Replica
         last_failure: record.last_failure,
         pin: record.pin,
         follows: record.follows,
+        unaccounted: true,
     }
 }
 

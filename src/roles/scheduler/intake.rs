@@ -8,6 +8,7 @@ use super::core::{Core, Deadline};
 use super::registry::superseded;
 use super::replica::{Ending, Verdict, judge};
 use super::state::{Delivery, Done, Failure, Instance, Seen, Share, Stop, StopCause};
+use crate::model::view::NodeStatus;
 use crate::model::wire::{DockerState, HeartbeatRequest, HeartbeatResponse};
 use crate::model::{ApiError, ContainerInstance, Health, InstanceId, Phase, Reason};
 
@@ -41,9 +42,11 @@ impl Core {
         }
         if request.seq > node.seq {
             self.take_snapshot(&node.id, request);
-        } else {
-            // Overtaken by a later one on the way: proof of life, no news.
-            self.node_heard(&node.id, node.docker_as_reported(), node.seq, false);
+        } else if request.seq == node.seq && node.status == NodeStatus::Alive {
+            // The last one said again: proof of life, no news. One that a later
+            // one has overtaken on the way is not even that.
+            let now = self.state.now;
+            self.edit_node(&node.id, |node| node.heard_at = now);
         }
         let seq = self.state.nodes.get(&node.id).map_or(0, |n| n.seq);
         Ok(HeartbeatResponse { epoch: self.state.epoch, seq })
@@ -87,6 +90,9 @@ impl Core {
                 None => self.adopt(report),
             }
         }
+        if complete {
+            self.node_answered_for(node);
+        }
     }
 
     /// A known instance was listed.
@@ -111,6 +117,9 @@ impl Core {
         });
         let Some(after) = self.state.instances.get(id).cloned() else { return };
         self.note_progress(&before, &after);
+        if after.share.running && !before.share.running && !after.holds_ports {
+            self.claim_asked_ports(id);
+        }
         if ended {
             self.instance_ended(&after);
         }
@@ -123,15 +132,21 @@ impl Core {
         if !complete {
             return;
         }
-        let must_be_listed = match instance.run {
-            Delivery::Confirmed => true,
-            Delivery::Accepted { incarnation: noted_by, seq: before } => {
-                noted_by != incarnation || seq > before
-            }
-            // An order to a former life can no longer be taken by anybody.
-            Delivery::Sent { incarnation: sent_to, .. } => sent_to != incarnation,
-            Delivery::Due(_) => false,
-        };
+        // It has noted the stop and will never start it.
+        let stop_is_noted = instance.stop.as_ref().is_some_and(|stop| {
+            matches!(stop.delivery, Delivery::Accepted { incarnation: noted_by, seq: before }
+                if noted_by == incarnation && seq > before)
+        });
+        let must_be_listed = stop_is_noted
+            || match instance.run {
+                Delivery::Confirmed => true,
+                Delivery::Accepted { incarnation: noted_by, seq: before } => {
+                    noted_by != incarnation || seq > before
+                }
+                // An order to a former life can no longer be taken by anybody.
+                Delivery::Sent { incarnation: sent_to, .. } => sent_to != incarnation,
+                Delivery::Due(_) => false,
+            };
         if !must_be_listed {
             return;
         }
@@ -140,10 +155,7 @@ impl Core {
             return;
         }
         if instance.stop.is_some() {
-            if let Some(cause) = instance.stop.as_ref().map(|s| s.cause)
-                && cause == StopCause::IllHealth
-                && !instance.is_over()
-            {
+            if !instance.is_over() {
                 self.instance_ended(&instance);
             }
             self.note_instance(&instance, "InstanceGone", format!("{id} is gone"));
@@ -180,6 +192,14 @@ impl Core {
             }
             Some(_) => None,
         };
+        let incarnation = self.state.nodes.get(&report.node_id).map_or(0, |n| n.incarnation);
+        let stop = match stop_at_once {
+            Some(cause) => Some((cause, Delivery::Due(0))),
+            None if report.stopping && !report.phase.is_final() => {
+                Some((StopCause::AlreadyStopping, Delivery::Accepted { incarnation, seq: 0 }))
+            }
+            None => None,
+        };
         let instance = Instance {
             id: id.clone(),
             workload: report.workload_id.clone(),
@@ -190,14 +210,10 @@ impl Core {
             restarts: report.restarts,
             step: 0,
             binds_asked_ports: false,
+            holds_ports: false,
             since: now.saturating_sub(report.running_for_ms.unwrap_or(0)),
             run: Delivery::Confirmed,
-            stop: stop_at_once.map(|cause| Stop {
-                cause,
-                since: now,
-                drain_ms: 0,
-                delivery: Delivery::Due(0),
-            }),
+            stop: stop.map(|(cause, delivery)| Stop { cause, since: now, drain_ms: 0, delivery }),
             seen: Some(seen(report, now)),
             ready: false,
             share: Share::default(),
@@ -215,18 +231,42 @@ impl Core {
             self.agenda.orders.insert(id);
             return;
         }
+        if over {
+            // While others may still report the successor, nothing follows from it.
+            let recovering =
+                self.state.workloads.get(&workload).is_some_and(|w| self.state.is_recovering(w));
+            if !recovering {
+                self.adopted_over(&instance);
+            }
+            return;
+        }
         self.edit_replica(&workload, number, |replica| {
-            if !over {
-                replica.instances.push_back(id.clone());
+            replica.instances.push_back(id.clone());
+            replica.unaccounted = false;
+            // Its agent may have restarted it by itself meanwhile.
+            replica.restarts = replica.restarts.max(instance.restarts);
+            if replica.pin.as_ref().is_some_and(|pin| *pin != instance.node) {
+                replica.pin = None;
             }
         });
-        if over {
-            self.adopted_over(&instance);
-        } else {
-            let successor_of_autonomy = instance.restarts;
-            self.edit_replica(&workload, number, |replica| {
-                replica.restarts = replica.restarts.max(successor_of_autonomy);
-            });
+    }
+
+    /// All nodes have reported: what was found dead is judged now, in the order
+    /// in which it lived.
+    pub(super) fn judge_adopted_ends(&mut self) {
+        let mut over: Vec<_> = self
+            .state
+            .instances
+            .values()
+            .filter(|i| i.is_over() && i.stop.is_none())
+            .cloned()
+            .collect();
+        over.sort_by_key(|i| (i.restarts, i.since));
+        for instance in over {
+            let old = self.state.workloads.get(&instance.workload);
+            if old.is_some_and(|w| w.born_epoch != self.state.epoch) {
+                self.adopted_over(&instance);
+            }
         }
     }
 
@@ -241,19 +281,33 @@ impl Core {
             || replica.restarts > instance.restarts
             || !replica.instances.is_empty();
         if !moved_on {
-            self.instance_ended(instance);
+            self.judge_end(instance);
         }
     }
 
-    /// An instance has ended without having been asked to, or was stopped for
-    /// ill health: what becomes of its replica.
+    /// An instance has ended. If it was not asked to, or was stopped for ill
+    /// health, its replica is judged; unless it is of a replica that is gone, and
+    /// only the number was given out again.
     pub(super) fn instance_ended(&mut self, instance: &Instance) {
-        let (id, name, number) = (&instance.id, instance.workload.clone(), instance.replica);
-        self.detach(&name, number, id);
-        let ill = instance.stop.as_ref().is_some_and(|s| s.cause == StopCause::IllHealth);
-        if instance.stop.is_some() && !ill {
-            return;
+        let (id, name, number) = (&instance.id, &instance.workload, instance.replica);
+        let replica = self.state.workloads.get(name).and_then(|w| w.replicas.get(&number));
+        let is_member = replica.is_some_and(|r| r.instances.contains(id));
+        self.detach(name, number, id);
+        let counts_as_end = match instance.stop.as_ref().map(|stop| stop.cause) {
+            None | Some(StopCause::IllHealth | StopCause::AlreadyStopping) => true,
+            Some(_) => false,
+        };
+        if is_member && counts_as_end {
+            self.judge_end(instance);
         }
+    }
+
+    /// What becomes of the replica of an instance that has ended.
+    fn judge_end(&mut self, instance: &Instance) {
+        let (id, name, number) = (&instance.id, instance.workload.clone(), instance.replica);
+        let cause = instance.stop.as_ref().map(|stop| stop.cause);
+        let ill = cause == Some(StopCause::IllHealth);
+        self.edit_replica(&name, number, |replica| replica.unaccounted = false);
         let Some(workload) = self.state.workloads.get(&name).cloned() else { return };
         let Some(replica) = workload.replicas.get(&number) else { return };
         let has_another = replica
@@ -264,8 +318,15 @@ impl Core {
             return;
         }
         let seen = instance.seen.clone();
+        if !ill && workload.healing == Some(number) {
+            // What was restarted for ill health has ended again: others may be
+            // restarted, or one crash loop would keep them all ill.
+            self.edit_workload(&name, |w| w.healing = None);
+        }
         let ending = if ill {
             Ending::IllHealth
+        } else if cause == Some(StopCause::AlreadyStopping) {
+            Ending::Vanished
         } else {
             Ending::of(
                 instance.phase(),
@@ -328,15 +389,6 @@ impl Core {
     }
 }
 
-impl super::state::Node {
-    /// Its Docker status as its agent would report it unchanged.
-    fn docker_as_reported(&self) -> crate::model::wire::DockerStatus {
-        let mut docker = self.docker.clone();
-        docker.for_ms = self.heard_at.saturating_sub(self.docker_since);
-        docker
-    }
-}
-
 /// What an instance's end looks like to a person.
 fn failure_of(instance: &Instance, ending: Ending, wall: u64) -> Failure {
     let said = instance.seen.as_ref();
@@ -344,6 +396,9 @@ fn failure_of(instance: &Instance, ending: Ending, wall: u64) -> Failure {
     let (reason, message) = match ending {
         Ending::Exited(0) => (Reason::Completed, "exited with code 0".to_owned()),
         Ending::Exited(code) => (Reason::Error, exit_sentence(code)),
+        Ending::Vanished if instance.stop.is_some() => {
+            (Reason::Stopping, "was stopped before the scheduler restarted".to_owned())
+        }
         Ending::Vanished => {
             (Reason::Removed, "its container was removed by somebody else".to_owned())
         }

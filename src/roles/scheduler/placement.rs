@@ -167,7 +167,7 @@ fn taken_port(state: &State, node: &Node, ports: &[(u16, Protocol)]) -> Option<u
     let daemon = node.daemon();
     ports
         .iter()
-        .find(|(port, protocol)| state.host_ports.contains_key(&(daemon.clone(), *port, *protocol)))
+        .find(|(port, protocol)| state.port_holder(&(daemon.clone(), *port, *protocol)).is_some())
         .map(|(port, _)| *port)
 }
 

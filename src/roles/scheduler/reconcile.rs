@@ -9,7 +9,8 @@ use std::sync::Arc;
 use super::core::{Core, Deadline};
 use super::placement::{Placer, Refusals};
 use super::state::{Delivery, Instance, Replica, Share, Stop, StopCause, Workload};
-use crate::model::{Health, InstanceId, Reason, RestartPolicy, Why, WorkloadId};
+use crate::model::wire::DockerState;
+use crate::model::{Health, InstanceId, NodeId, Protocol, Reason, RestartPolicy, Why, WorkloadId};
 
 /// Where a replica without an effective instance stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,45 +70,69 @@ impl Core {
         if effective.len() > 1 && !self.state.is_recovering(&workload) {
             self.thin_out(name, &effective);
         }
-        if replica.done.is_some() && !effective.is_empty() {
-            // A finished replica whose instance is alive after all: it is not done.
-            self.edit_replica(name, number, |replica| replica.done = None);
-            self.record_replica(name, number);
-        }
-        let place = self.place_of(&workload, number, replica, !effective.is_empty());
+        let done = self.review_done(&workload, number, replica, &effective);
+        let place = match () {
+            () if done => Place::Done,
+            () if !effective.is_empty() => Place::Filled,
+            () => self.place_of(&workload, number, replica),
+        };
         self.file_replica(name, number, place);
-        if workload.healing == Some(number) && self.is_healed(&effective, place) {
+        if workload.healing == Some(number) && self.is_healed(replica, &effective, place) {
             self.edit_workload(name, |w| w.healing = None);
         }
     }
 
-    fn place_of(
+    /// Whether a replica is done. What still runs in it is excess, unless it was
+    /// only presumed to have ended and turns out to be alive.
+    fn review_done(
         &mut self,
         workload: &Workload,
         number: u32,
         replica: &Replica,
-        filled: bool,
-    ) -> Place {
-        if filled {
-            return Place::Filled;
+        effective: &[Arc<Instance>],
+    ) -> bool {
+        let Some(done) = &replica.done else { return false };
+        let name = &workload.spec.name;
+        if done.exit_code.is_none() && effective.iter().any(|i| i.id == done.instance) {
+            self.edit_replica(name, number, |replica| replica.done = None);
+            self.record_replica(name, number);
+            return false;
         }
-        if replica.done.is_some() {
-            return Place::Done;
+        if !self.state.is_recovering(workload) {
+            for instance in effective {
+                self.stop_instance(&instance.id, StopCause::Excess);
+            }
         }
+        true
+    }
+
+    /// Where a replica without an effective instance stands that is not done.
+    fn place_of(&mut self, workload: &Workload, number: u32, replica: &Replica) -> Place {
         if let Some(at) = replica.not_before.filter(|at| *at > self.state.now) {
             self.look_at_replica_at(at, &workload.spec.name, number);
             return Place::Resting;
         }
-        let lost = replica
-            .instances
-            .iter()
-            .filter_map(|id| self.state.instances.get(id))
-            .find(|i| !i.is_over() && i.stop.is_none() && self.state.is_lost(i));
-        if let Some(lost) = lost {
+        let live = || {
+            replica
+                .instances
+                .iter()
+                .filter_map(|id| self.state.instances.get(id))
+                .filter(|i| !i.is_over())
+        };
+        // Being stopped for ill health: a failure like any other, so what follows
+        // and when is known once it is gone.
+        if live().any(|i| self.state.is_ill_stop(i) && !self.state.is_lost(i)) {
+            return Place::Resting;
+        }
+        let guard = self.state.mass_loss.is_some();
+        if let Some(lost) = live().find(|i| self.state.is_lost(i)) {
             let replaced = workload.restart_policy(lost.revision) != RestartPolicy::Never;
-            if !replaced || self.state.mass_loss.is_some() {
+            if !replaced || guard {
                 return Place::Resting;
             }
+        }
+        if replica.unaccounted && guard {
+            return Place::Resting;
         }
         Place::Missing
     }
@@ -136,10 +161,15 @@ impl Core {
 
     /// A restart for ill health is over once its replica is well, is judged
     /// unwell again, or waits for something else than time.
-    fn is_healed(&self, effective: &[Arc<Instance>], place: Place) -> bool {
+    fn is_healed(&self, replica: &Replica, effective: &[Arc<Instance>], place: Place) -> bool {
         match place {
             Place::Done => true,
-            Place::Resting | Place::Missing => false,
+            Place::Resting => {
+                let instances =
+                    replica.instances.iter().filter_map(|i| self.state.instances.get(i));
+                instances.filter(|i| !i.is_over()).any(|i| self.state.is_lost(i))
+            }
+            Place::Missing => false,
             Place::Filled => effective.iter().any(|i| i.ready || i.health() == Health::Unhealthy),
         }
     }
@@ -250,9 +280,14 @@ impl Core {
             }
             let placer = placer.get_or_insert_with(|| Placer::new(&self.state, name));
             let Some(replica) = workload.replicas.get(number) else { continue };
+            if let Some(why) = self.waits_for_its_node(replica) {
+                held = Some(why);
+                self.agenda.starved.insert(name.clone());
+                continue;
+            }
             let wants = workload.asked_ports();
             match placer.place(&self.state, &wants, replica.pin.as_ref()) {
-                Ok(node) => self.start_instance(name, workload, *number, node, !wants.is_empty()),
+                Ok(node) => self.start_instance(name, workload, *number, node, &wants),
                 Err(refusals) => {
                     held = Some(no_room(&refusals));
                     self.agenda.starved.insert(name.clone());
@@ -261,6 +296,23 @@ impl Core {
             }
         }
         self.hold(name, held);
+    }
+
+    /// A crash restart stays on its node: when that is not able just now but not
+    /// lost either, it is waited for.
+    fn waits_for_its_node(&self, replica: &Replica) -> Option<Why> {
+        let node = replica.pin.as_ref().and_then(|id| self.state.nodes.get(id))?;
+        if node.lost || node.able() {
+            return None;
+        }
+        let (reason, what) = match node.docker.state {
+            DockerState::Ok => (Reason::NoRoom, "has not reported yet"),
+            _ => (Reason::DockerUnavailable, "has a Docker that does not answer"),
+        };
+        let mut why =
+            Why::new(reason, format!("to be restarted on {}, where it ran, which {what}", node.id));
+        why.node_id = Some(node.id.clone());
+        Some(why)
     }
 
     /// Notes why missing replicas are not started; says it once.
@@ -282,8 +334,8 @@ impl Core {
         name: &WorkloadId,
         workload: &Workload,
         number: u32,
-        node: crate::model::NodeId,
-        asks_ports: bool,
+        node: NodeId,
+        wants: &[(u16, Protocol)],
     ) {
         let Some(replica) = workload.replicas.get(&number) else { return };
         let id = loop {
@@ -310,7 +362,8 @@ impl Core {
             replaces: replica.follows.clone(),
             restarts: replica.restarts,
             step: replica.step,
-            binds_asked_ports: asks_ports,
+            binds_asked_ports: workload.desired() == 1,
+            holds_ports: !wants.is_empty(),
             since: self.state.now,
             run: Delivery::Due(0),
             stop: None,
@@ -323,15 +376,22 @@ impl Core {
             "InstanceOrdered",
             format!("starting {id} on {node} as replica {number}: {why}"),
         );
-        if asks_ports && let Some(daemon) = self.state.nodes.get(&node).map(|n| n.daemon()) {
-            for (port, protocol) in workload.asked_ports() {
-                self.state.host_ports.insert((daemon.clone(), port, protocol), id.clone());
+        if !wants.is_empty()
+            && let Some(daemon) = self.state.nodes.get(&node).map(|n| n.daemon())
+        {
+            for (port, protocol) in wants {
+                self.state.host_ports.insert((daemon.clone(), *port, *protocol), id.clone());
             }
         }
         self.insert_instance(instance);
         self.edit_replica(name, number, |replica| {
             replica.instances.push_back(id.clone());
             replica.not_before = None;
+            replica.unaccounted = false;
+            // Where it ran before means nothing any more once it has moved.
+            if replica.pin.as_ref().is_some_and(|pin| *pin != node) {
+                replica.pin = None;
+            }
         });
         self.agenda.orders.insert(id);
     }
@@ -383,7 +443,10 @@ impl Core {
             .iter()
             .filter(|asked| asked.host_port != 0)
             .filter(|asked| {
-                bound.iter().any(|b| b.host_port == asked.host_port && b.protocol == asked.protocol)
+                asked.fixed
+                    || bound
+                        .iter()
+                        .any(|b| b.host_port == asked.host_port && b.protocol == asked.protocol)
             })
             .map(|asked| (daemon.clone(), asked.host_port, asked.protocol))
             .collect();
@@ -391,10 +454,12 @@ impl Core {
             return;
         }
         for key in held {
-            self.state.host_ports.entry(key).or_insert_with(|| id.clone());
+            if self.state.port_holder(&key).is_none() {
+                self.state.host_ports.insert(key, id.clone());
+            }
         }
         if let Some(slot) = self.state.instances.get_mut(id) {
-            Arc::make_mut(slot).binds_asked_ports = true;
+            Arc::make_mut(slot).holds_ports = true;
         }
     }
 
@@ -418,7 +483,7 @@ struct KeepRank {
 impl Workload {
     /// The host ports an instance started now has to get by number: those that
     /// are fixed, and those asked for by a single replica.
-    pub(super) fn asked_ports(&self) -> Vec<(u16, crate::model::Protocol)> {
+    pub(super) fn asked_ports(&self) -> Vec<(u16, Protocol)> {
         let single = self.desired() == 1;
         self.spec
             .ports

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use imbl::{OrdSet, Vector};
 
 use super::core::{Core, Deadline};
-use super::state::{Delivery, MassLoss, Node};
+use super::state::{Delivery, Done, MassLoss, Node};
 use crate::model::ids::dns_label_problem;
 use crate::model::view::NodeStatus;
 use crate::model::wire::{DockerState, DockerStatus, RegisterRequest, RegisterResponse};
-use crate::model::{ApiError, InstanceId, NodeId};
+use crate::model::{ApiError, InstanceId, NodeId, RestartPolicy};
 
 /// Former incarnations remembered per node.
 const FORMER_KEPT: usize = 16;
@@ -47,10 +47,11 @@ impl Core {
                     heard_at: now,
                     heard: true,
                     status_since: now,
+                    alive_from: now,
                     schedulable: true,
                     lost: false,
+                    docker_since: now.saturating_sub(request.docker.for_ms),
                     docker: request.docker,
-                    docker_since: now,
                     version: request.version,
                     instances: OrdSet::new(),
                     placed: 0,
@@ -80,10 +81,7 @@ impl Core {
                     node.heard_at = now;
                     node.heard = true;
                     set_docker(node, request.docker, now);
-                    if node.status != NodeStatus::Alive {
-                        node.status = NodeStatus::Alive;
-                        node.status_since = now;
-                    }
+                    set_alive(node, now);
                 });
                 self.renew_deliveries(&id);
                 let message = match was {
@@ -97,7 +95,7 @@ impl Core {
                 }
             }
         }
-        self.agenda.deadlines.insert((now + self.timing.dead_after_ms, Deadline::Node(id.clone())));
+        self.agenda.node_at(&id, now + self.timing.dead_after_ms);
         self.record_node(&id);
         Ok(RegisterResponse { cluster: self.state.cluster.clone(), epoch, address })
     }
@@ -162,7 +160,7 @@ impl Core {
             if dead_at <= now {
                 self.mark_dead(&node);
             } else {
-                self.agenda.deadlines.insert((dead_at, Deadline::Node(id.clone())));
+                self.agenda.node_at(id, dead_at);
             }
         }
         self.review_docker(id);
@@ -217,16 +215,14 @@ impl Core {
         let now = self.state.now;
         let Some(before) = self.state.nodes.get(id).cloned() else { return };
         let back = before.status != NodeStatus::Alive;
+        let was_out_of_sight = self.is_out_of_sight(&before);
         let full = synced && docker.state == DockerState::Ok;
         self.edit_node(id, |node| {
             node.heard_at = now;
             node.heard = true;
             node.seq = seq;
             set_docker(node, docker, now);
-            if back {
-                node.status = NodeStatus::Alive;
-                node.status_since = now;
-            }
+            set_alive(node, now);
             if full {
                 node.synced = true;
                 node.lost = false;
@@ -234,14 +230,13 @@ impl Core {
         });
         if back {
             self.note_node(id, "NodeBack", format!("node {id} is heard again"));
-            self.agenda
-                .deadlines
-                .insert((now + self.timing.dead_after_ms, Deadline::Node(id.clone())));
+            self.agenda.node_at(id, now + self.timing.dead_after_ms);
             self.record_node(id);
-            self.review_mass_loss();
+            // Orders that could not be sent while it was away.
+            self.agenda.orders.extend(before.instances.iter().cloned());
         }
-        if full {
-            self.node_answered_for(id);
+        if was_out_of_sight && (back || self.state.mass_loss.is_some()) {
+            self.review_mass_loss();
         }
         let after = self.state.nodes.get(id).map(|n| n.docker.state);
         if after != Some(before.docker.state) {
@@ -266,7 +261,7 @@ impl Core {
         }
         let unable_at = node.docker_since + self.timing.docker_unable_after_ms;
         if unable_at > self.state.now {
-            self.agenda.deadlines.insert((unable_at, Deadline::Node(id.clone())));
+            self.agenda.node_at(id, unable_at);
             return;
         }
         self.lose(id);
@@ -275,18 +270,28 @@ impl Core {
             "Docker on node {id} has not answered for {seconds} s: its instances are treated as lost"
         );
         self.note_node(id, "DockerUnavailable", message);
+        self.node_answered_for(id);
     }
 
     /// One node less to wait for after the scheduler's restart; with the last
     /// one, everything is looked at.
-    fn node_answered_for(&mut self, id: &NodeId) {
+    pub(super) fn node_answered_for(&mut self, id: &NodeId) {
         if self.state.awaited.remove(id).is_some() && self.state.awaited.is_empty() {
             self.note(
                 "Recovered",
                 "every node that was alive before the restart has reported or is dead".to_owned(),
             );
+            self.judge_adopted_ends();
             self.look_at_everything();
         }
+    }
+
+    /// Dead, or silent for so long that it may well be: when a network breaks,
+    /// its nodes are found dead one after the other, within a heartbeat's time.
+    /// Whoever waited for the last of them would replace half of them first.
+    fn is_out_of_sight(&self, node: &Node) -> bool {
+        node.status == NodeStatus::Dead
+            || node.heard_at + self.timing.dead_after_ms / 2 <= self.state.now
     }
 
     /// When over half of ten or more nodes are lost at once, it is more likely
@@ -294,8 +299,9 @@ impl Core {
     /// back, five minutes have passed, or nodes were removed.
     pub(super) fn review_mass_loss(&mut self) {
         let now = self.state.now;
-        let dead = |state: &super::state::State, id: &NodeId| {
-            state.nodes.get(id).is_some_and(|n| n.status == NodeStatus::Dead)
+        let gone = |core: &Self, members: &OrdSet<NodeId>| {
+            let nodes = members.iter().filter_map(|id| core.state.nodes.get(id));
+            nodes.filter(|node| core.is_out_of_sight(node)).count()
         };
         if let Some(guard) = self.state.mass_loss.clone() {
             let members: OrdSet<NodeId> = guard
@@ -304,18 +310,28 @@ impl Core {
                 .filter(|id| self.state.nodes.contains_key(*id))
                 .cloned()
                 .collect();
-            let dead = members.iter().filter(|id| dead(&self.state, id)).count();
+            let dead = gone(self, &members);
             let over = now >= guard.since + self.timing.mass_loss_hold_ms;
-            if over || dead * 2 <= members.len() {
+            let half_back_since =
+                (dead * 2 <= members.len()).then(|| guard.half_back_since.unwrap_or(now));
+            let half_back = half_back_since.is_some_and(|since| {
+                // A person's word is not waited on.
+                members.len() < guard.members.len() || now >= since + self.timing.dead_after_ms
+            });
+            if over || half_back || dead == 0 {
                 self.state.mass_loss = None;
                 let why = if over { "it has lasted long enough" } else { "half of them are back" };
                 self.note(
                     "MassNodeLossOver",
-                    format!("replacing lost instances again: {why} ({dead} still dead)"),
+                    format!("replacing lost instances again: {why} ({dead} still silent)"),
                 );
                 self.look_at_everything();
             } else {
-                self.state.mass_loss = Some(MassLoss { since: guard.since, members });
+                let again =
+                    (now + self.timing.sweep_ms).min(guard.since + self.timing.mass_loss_hold_ms);
+                self.agenda.deadlines.insert((again, Deadline::MassLoss));
+                self.state.mass_loss =
+                    Some(MassLoss { since: guard.since, members, half_back_since });
             }
             return;
         }
@@ -324,29 +340,30 @@ impl Core {
             .state
             .nodes
             .values()
-            .filter(|n| match n.status {
-                NodeStatus::Alive => n.status_since <= since,
-                NodeStatus::Dead => n.status_since > since,
-                NodeStatus::Unknown => true,
+            .filter(|n| {
+                n.alive_from <= since && (n.status != NodeStatus::Dead || n.status_since > since)
             })
             .map(|n| n.id.clone())
             .collect();
-        let dead = members.iter().filter(|id| dead(&self.state, id)).count();
+        let dead = gone(self, &members);
         if members.len() < self.timing.mass_loss_min_nodes || dead * 2 <= members.len() {
             return;
         }
         self.note(
             "MassNodeLoss",
             format!(
-                "{dead} of {} nodes are dead at once: more likely the network than the machines. \
+                "{dead} of {} nodes fell silent at once: more likely the network than the machines. \
                  Nothing is replaced until half are back, {} s have passed, or `kube-lite ctl node \
                  remove`",
                 members.len(),
                 self.timing.mass_loss_hold_ms / 1000
             ),
         );
-        self.agenda.deadlines.insert((now + self.timing.mass_loss_hold_ms, Deadline::MassLoss));
-        self.state.mass_loss = Some(MassLoss { since: now, members });
+        let again = now + self.timing.sweep_ms.min(self.timing.mass_loss_hold_ms);
+        self.agenda.deadlines.insert((again, Deadline::MassLoss));
+        self.state.mass_loss = Some(MassLoss { since: now, members, half_back_since: None });
+        // What is lost already and found no room yet is not replaced any more.
+        self.look_at_everything();
     }
 
     /// Forgets a node and everything on it, in one step.
@@ -359,6 +376,7 @@ impl Core {
             )));
         }
         for instance in &node.instances {
+            self.give_up_on(instance);
             self.forget_instance(instance);
         }
         self.state.nodes.remove(id);
@@ -367,6 +385,29 @@ impl Core {
         self.node_answered_for(id);
         self.review_mass_loss();
         Ok(())
+    }
+
+    /// An instance whose node is removed for good: where the policy is never to
+    /// run it again, that was its one run.
+    fn give_up_on(&mut self, id: &InstanceId) {
+        let Some(instance) = self.state.instances.get(id).cloned() else { return };
+        let (name, number) = (&instance.workload, instance.replica);
+        let Some(workload) = self.state.workloads.get(name).cloned() else { return };
+        let Some(replica) = workload.replicas.get(&number) else { return };
+        let alone = replica.instances.iter().all(|other| other == id);
+        if instance.seen.is_none()
+            || instance.is_over()
+            || !replica.instances.contains(id)
+            || !alone
+            || workload.restart_policy(instance.revision) != RestartPolicy::Never
+        {
+            return;
+        }
+        let done = Done { revision: instance.revision, exit_code: None, instance: id.clone() };
+        self.edit_replica(name, number, |replica| replica.done = Some(done));
+        self.record_replica(name, number);
+        let message = format!("replica {number} of {name} is done: its node was removed");
+        self.note_instance(&instance, "ReplicaDone", message);
     }
 
     /// Allows or forbids new instances on a node.
@@ -408,6 +449,16 @@ pub(super) fn superseded(node: &Node) -> ApiError {
             node.address
         ),
     )
+}
+
+fn set_alive(node: &mut Node, now: u64) {
+    if node.status == NodeStatus::Dead {
+        node.alive_from = now;
+    }
+    if node.status != NodeStatus::Alive {
+        node.status = NodeStatus::Alive;
+        node.status_since = now;
+    }
 }
 
 fn set_docker(node: &mut Node, docker: DockerStatus, now: u64) {

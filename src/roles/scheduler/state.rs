@@ -134,6 +134,9 @@ pub struct Replica {
     pub pin: Option<NodeId>,
     /// The instance that the next one follows.
     pub follows: Option<InstanceId>,
+    /// Read back after a restart, and nothing was heard of its instance yet: it
+    /// may well run on a node that is out of sight.
+    pub unaccounted: bool,
 }
 
 /// How a replica finished.
@@ -239,6 +242,9 @@ pub struct Node {
     pub heard: bool,
     /// Since when it has been in this status.
     pub status_since: Millis,
+    /// Since when it was alive, when it last was; 0: since before the scheduler
+    /// started.
+    pub alive_from: Millis,
     /// May get new instances.
     pub schedulable: bool,
     /// Its instances are not counted: it is dead, or its Docker has not
@@ -291,8 +297,11 @@ pub struct Instance {
     pub restarts: u32,
     /// Failures in a row of its replica when it was ordered.
     pub step: u32,
-    /// Whether it binds the host ports its template asks for, or any.
+    /// Whether it binds the host ports its template asks for without insisting,
+    /// or any that Docker picks. Fixed ones are always bound.
     pub binds_asked_ports: bool,
+    /// Whether it was noted as the holder of host ports.
+    pub holds_ports: bool,
     /// When it was ordered or adopted.
     pub since: Millis,
     /// How far the order to run it has come.
@@ -373,6 +382,8 @@ pub enum StopCause {
     UnknownRevision,
     /// Its probe has failed for too long.
     IllHealth,
+    /// A former life of the scheduler ordered it; why is not known any more.
+    AlreadyStopping,
 }
 
 impl StopCause {
@@ -384,6 +395,7 @@ impl StopCause {
             StopCause::Excess => "its replica has another instance that is kept",
             StopCause::UnknownRevision => "its revision is not known any more",
             StopCause::IllHealth => "its health probe has failed for too long",
+            StopCause::AlreadyStopping => "it was asked to before the scheduler restarted",
         }
     }
 }
@@ -429,6 +441,10 @@ pub struct MassLoss {
     pub since: Millis,
     /// The nodes that were alive a minute before.
     pub members: OrdSet<NodeId>,
+    /// Since when half of them have been heard again. The others get as long as
+    /// silence takes to count: a network that heals brings them back within
+    /// seconds, and replacing them just then would be for nothing.
+    pub half_back_since: Option<Millis>,
 }
 
 impl State {
@@ -466,5 +482,18 @@ impl State {
     /// alive before the scheduler's restart has reported or died.
     pub fn is_recovering(&self, workload: &Workload) -> bool {
         workload.born_epoch != self.epoch && !self.awaited.is_empty()
+    }
+
+    /// Whether an instance is being stopped for ill health.
+    pub fn is_ill_stop(&self, instance: &Instance) -> bool {
+        let cause = instance.stop.as_ref().map(|stop| stop.cause);
+        matches!(cause, Some(StopCause::IllHealth | StopCause::AlreadyStopping))
+    }
+
+    /// Who holds this host port and can be seen to. What is on a lost node may
+    /// be long gone: Docker, not this map, then says whether the port is free.
+    pub fn port_holder(&self, key: &(DaemonId, u16, Protocol)) -> Option<&Instance> {
+        let holder = self.host_ports.get(key)?;
+        self.instances.get(holder).map(Arc::as_ref).filter(|holder| !self.is_lost(holder))
     }
 }

@@ -97,6 +97,11 @@ impl Snapshot {
             return Why::new(Reason::Other, "this replica is gone");
         };
         let failure = replica.last_failure.as_ref();
+        let stopping = replica
+            .instances
+            .iter()
+            .filter_map(|id| self.state.instances.get(id))
+            .find(|i| !i.is_over() && i.stop.is_some() && !self.state.is_lost(i));
         let mut why = match replica.not_before.filter(|at| *at > self.now) {
             Some(at) => {
                 let mut why = Why::new(
@@ -112,11 +117,21 @@ impl Snapshot {
                 why.for_ms = Some(at - self.now);
                 why
             }
+            None if stopping.is_some() => Why::new(
+                Reason::Stopping,
+                format!(
+                    "replica {number} is restarted once {} is gone, which is being stopped: {}",
+                    stopping.map_or("it", |i| i.id.as_str()),
+                    stopping
+                        .and_then(|i| i.stop.as_ref())
+                        .map_or("it must", |stop| stop.cause.because())
+                ),
+            ),
             None if self.state.mass_loss.is_some() => Why::new(
                 Reason::MassNodeLoss,
                 format!(
-                    "replica {number} was on a node that died with over half of all nodes; nothing \
-                     is replaced for now"
+                    "replica {number} was on a node that fell silent with over half of all nodes; \
+                     nothing is replaced for now"
                 ),
             ),
             None => Why::new(

@@ -10,7 +10,7 @@ pub fn event(event: &EventView, look: &Look) -> String {
     let kind = format!("{:<20}", event.kind);
     let (time, kind) = (Tone::Dim.paint(&time, look), tone(&event.kind).paint(&kind, look));
     let seq = if look.wide { format!("{:>6}  ", event.seq) } else { String::new() };
-    format!("{seq}{time}  {kind}  {:<18}  {}", object(event), event.message)
+    format!("{seq}{time}  {kind}  {:<18}  {}", object(event), words::one_line(&event.message))
 }
 
 /// The smallest thing an event is about.

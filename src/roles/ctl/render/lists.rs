@@ -55,10 +55,10 @@ pub fn workloads(list: &[WorkloadView], look: &Look) -> String {
                 Cell::new(policy(view.spec.restart_policy)),
                 Cell::new(&view.spec.image),
                 Cell::maybe(first.map(|why| why.reason)),
-                Cell::maybe(first.map(|why| &why.message)),
+                Cell::maybe(first.map(|why| &why.message).filter(|_| look.ages)),
             ]);
         } else {
-            row.extend([Cell::new(&view.spec.image), Cell::maybe(first_reason(view))]);
+            row.extend([Cell::new(&view.spec.image), Cell::maybe(first_reason(view, look))]);
         }
         row
     };
@@ -108,7 +108,8 @@ pub fn nodes(list: &[NodeView], look: &Look) -> String {
             let daemon = node.docker.daemon.as_ref().map(|id| short(id.as_str()));
             row.extend([Cell::new(&node.version), Cell::maybe(daemon)]);
         }
-        row.push(Cell::maybe(node.message.as_ref().or(node.docker.message.as_ref())));
+        let message = node.message.as_ref().or(node.docker.message.as_ref());
+        row.push(Cell::maybe(message.filter(|_| look.ages)));
         row
     };
     let mut sorted: Vec<&NodeView> = list.iter().collect();
@@ -169,6 +170,8 @@ pub fn instance_table(list: &[ContainerInstance], look: &Look) -> String {
             Cell::new(instance.restarts),
             Cell::maybe(up(instance, look)),
         ];
+        let word = instance.reason.map(|reason| reason.to_string());
+        let why = if look.ages { instance_why(instance) } else { word };
         let mut row = vec![id];
         if look.wide {
             row.extend([Cell::new(instance.replica), Cell::new(instance.revision)]);
@@ -179,11 +182,11 @@ pub fn instance_table(list: &[ContainerInstance], look: &Look) -> String {
                 Cell::new(ports(instance)),
                 Cell::new(&instance.image),
                 Cell::maybe(instance.reason),
-                Cell::maybe(instance.message.as_ref()),
+                Cell::maybe(instance.message.as_ref().filter(|_| look.ages)),
             ]);
         } else {
             row.extend(life);
-            row.extend([Cell::new(ports(instance)), Cell::maybe(instance_why(instance))]);
+            row.extend([Cell::new(ports(instance)), Cell::maybe(why)]);
         }
         row
     };
@@ -361,17 +364,20 @@ fn ports(instance: &ContainerInstance) -> String {
 
 /// The sentence, or at least the word.
 pub fn instance_why(instance: &ContainerInstance) -> Option<String> {
-    let word = instance.reason.map(|reason| reason.to_string());
-    instance.message.clone().filter(|message| !message.is_empty()).or(word)
+    match instance.message.as_deref() {
+        Some(message) if !message.is_empty() => Some(words::one_line(message).into_owned()),
+        _ => instance.reason.map(|reason| reason.to_string()),
+    }
 }
 
-fn first_reason(view: &WorkloadView) -> Option<String> {
+fn first_reason(view: &WorkloadView, look: &Look) -> Option<String> {
     let first = view.reasons.first()?;
+    let sentence = if look.ages { format!(": {}", first.message) } else { String::new() };
     let more = match view.reasons.len() - 1 {
         0 => String::new(),
         more => format!(" (+{more} more)"),
     };
-    Some(format!("{}: {}{more}", first.reason, first.message))
+    Some(format!("{}{sentence}{more}", first.reason))
 }
 
 /// A long hexadecimal id, as Docker shortens it.

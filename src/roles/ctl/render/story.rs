@@ -103,7 +103,7 @@ pub fn explain(view: &ExplainView, look: &Look) -> String {
     if !view.hints.is_empty() {
         let _ = writeln!(text, "\n{}", strong("Try"));
         for hint in &view.hints {
-            let _ = writeln!(text, "  {hint}");
+            let _ = writeln!(text, "  {}", words::one_line(hint));
         }
     }
     text

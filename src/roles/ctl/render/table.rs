@@ -3,7 +3,7 @@
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement};
 
-use super::{Look, Tone};
+use super::{Look, Tone, words};
 
 /// One column.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +45,7 @@ impl Cell {
 
     /// A text in this tone.
     pub fn toned(tone: Tone, text: impl ToString) -> Self {
-        Self { text: text.to_string(), tone }
+        Self { text: words::one_line(&text.to_string()).into_owned(), tone }
     }
 
     /// The text, or nothing.

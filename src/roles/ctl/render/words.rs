@@ -1,10 +1,12 @@
 //! Words, numbers and times as people write them.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::Look;
-use crate::model::Why;
+use crate::model::{Reason, Why};
 
 /// A length of time, rounded to what matters at its size: `8s`, `3m12s`,
 /// `2h05m`, `3d4h`, `400d`.
@@ -19,11 +21,6 @@ pub fn age(ms: u64) -> String {
         86_400..864_000 => format!("{days}d{}h", hours % 24),
         _ => format!("{days}d"),
     }
-}
-
-/// How long until something, never "in 0s".
-pub fn countdown(ms: u64) -> String {
-    if ms < 1000 { "in a moment".to_owned() } else { format!("in {}", age(ms)) }
 }
 
 /// `1 replica`, `3 replicas`.
@@ -52,28 +49,35 @@ pub fn clock(at: &str, now: Timestamp, zone: &TimeZone) -> String {
     time.strftime(format).to_string()
 }
 
-/// A reason with what it is about and when it may change:
-/// `replica 2: BackOff: exited with code 3 (in 8s)`.
+/// Foreign text as it may stand in a line: nothing in it can move the cursor or
+/// end the line.
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    if text.contains(char::is_control) {
+        text.replace(char::is_control, " ").into()
+    } else {
+        text.into()
+    }
+}
+
+/// A reason with what it is about: `replica 2: BackOff: exited with code 3`.
+/// Sentences may count seconds; they are left out where ages are.
 pub fn why(why: &Why, look: &Look) -> String {
-    let mut text = String::new();
-    if let Some(subject) = subject(why) {
-        text.push_str(&subject);
-        text.push_str(": ");
+    let sentence = one_line(if look.ages { &why.message } else { "" });
+    match subject(why).filter(|subject| !sentence.contains(subject)) {
+        Some(subject) => format!("{subject}: {}: {sentence}", why.reason),
+        None => format!("{}: {sentence}", why.reason),
     }
-    text.push_str(&format!("{}: {}", why.reason, why.message));
-    if let Some(ms) = why.for_ms.filter(|_| look.ages) {
-        text.push_str(&format!(" ({})", countdown(ms)));
-    }
-    text
 }
 
 /// What a reason is about, if it is about something smaller than a workload.
-fn subject(why: &Why) -> Option<String> {
-    let node = || why.node_id.as_ref().map(|id| format!("node {id}"));
-    match (&why.instance_id, why.replica) {
-        (Some(id), _) => Some(id.to_string()),
-        (None, Some(replica)) => Some(format!("replica {replica}")),
-        (None, None) => node(),
+pub fn subject(why: &Why) -> Option<String> {
+    match (&why.instance_id, why.replica, &why.node_id) {
+        // What backs off is the replica; the instance is the one that failed.
+        (Some(id), replica, _) if why.reason != Reason::BackOff || replica.is_none() => {
+            Some(id.to_string())
+        }
+        (_, Some(replica), _) => Some(format!("replica {replica}")),
+        (_, _, node) => node.as_ref().map(|id| format!("node {id}")),
     }
 }
 
@@ -97,8 +101,6 @@ mod tests {
         ] {
             assert_eq!(age(ms), wanted);
         }
-        assert_eq!(countdown(200), "in a moment");
-        assert_eq!(countdown(4_200), "in 4s");
     }
 
     #[test]
@@ -115,6 +117,11 @@ mod tests {
         ] {
             assert_eq!(clock(at, now, &zone), wanted);
         }
+    }
+
+    #[test]
+    fn foreign_text_stays_on_its_line() {
+        assert_eq!(one_line("a\x1b[2Jb\nc"), "a [2Jb c");
     }
 
     #[test]

@@ -1,0 +1,270 @@
+//! The sandbox: a scheduler and N agents in one process, on one Docker daemon.
+//! It takes its containers with it when it ends.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use bytes::Bytes;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::cli::DevArgs;
+use crate::client::Client;
+use crate::model::view::{NodeStatus, WorkloadView};
+use crate::model::{ClusterId, Timing, WorkloadSpec};
+use crate::paths::state_dir;
+use crate::roles::agent::docker::{DockerHandle, connect::Endpoint};
+use crate::roles::agent::message::Ending;
+use crate::roles::agent::runtime::Runtime;
+use crate::roles::agent::{self, AgentConfig, RunningAgent};
+use crate::roles::scheduler::{self, RunningScheduler, SchedulerConfig};
+use crate::roles::signals::told_to_stop;
+
+/// The end, containers included, takes at most this long.
+const END: Duration = Duration::from_secs(14);
+
+/// `kube-lite dev`: runs until told to stop.
+///
+/// # Errors
+/// When the sandbox cannot start.
+pub async fn run(args: DevArgs) -> anyhow::Result<()> {
+    let spec = match &args.deploy {
+        None => None,
+        Some(file) => Some(read_spec(file)?),
+    };
+    let began = Instant::now();
+    let sandbox = Sandbox::start(&args).await?;
+    let url = format!("http://{}", sandbox.scheduler.local_addr());
+    println!(
+        "kube-lite dev: {} node(s), API at {url} ({} ms)",
+        args.nodes,
+        began.elapsed().as_millis()
+    );
+    println!("state is kept in {} (--fresh forgets it)", sandbox.directory.display());
+    let outcome = tokio::select! {
+        stopped = told_to_stop() => stopped,
+        failed = attend(&url, &args, spec) => failed,
+    };
+    println!("stopping; the containers go with it (Ctrl-C again: leave at once)");
+    tokio::select! {
+        () = sandbox.end() => {}
+        _ = told_to_stop() => println!("left; the next `kube-lite dev` removes what remains"),
+    }
+    outcome
+}
+
+/// Deploys what was asked for and then has nothing more to do than wait.
+async fn attend(
+    url: &str,
+    args: &DevArgs,
+    spec: Option<(Bytes, WorkloadSpec)>,
+) -> anyhow::Result<()> {
+    let server =
+        if args.listen == "127.0.0.1:8080" { String::new() } else { format!("--server {url} ") };
+    match spec {
+        Some((bytes, spec)) => deploy(url, args.nodes, bytes, &spec, &server).await?,
+        None => {
+            println!("\nDeploy something:");
+            println!("  kube-lite ctl {server}deploy -f examples/hello.json");
+            println!("  kube-lite ctl {server}nodes");
+            println!("  kube-lite ctl {server}events --follow\n");
+        }
+    }
+    std::future::pending().await
+}
+
+async fn deploy(
+    url: &str,
+    nodes: u32,
+    bytes: Bytes,
+    spec: &WorkloadSpec,
+    server: &str,
+) -> anyhow::Result<()> {
+    let client = Client::new(url)?;
+    all_alive(&client, nodes).await?;
+    let deployed = client.deploy(bytes).await.context("the workload was not accepted")?;
+    for warning in &deployed.warnings {
+        println!("note: {warning}");
+    }
+    let name = deployed.id;
+    println!("deployed {name}, revision {}", deployed.revision);
+    let view = until_ready(&client, name.as_str()).await?;
+    println!("\n{name} is up: {}/{} ready", view.ready, view.desired);
+    for endpoint in client.discover(name.as_str()).await?.endpoints {
+        println!("  http://{}  {} on {}", endpoint.address, endpoint.instance_id, endpoint.node_id);
+    }
+    println!("\nTry next, in another terminal:");
+    println!("  kube-lite ctl {server}instances {name}");
+    println!("  docker kill <one of them>, then: kube-lite ctl {server}explain {name}");
+    println!("  kube-lite ctl {server}scale {} 5\n", spec.name);
+    Ok(())
+}
+
+/// Waits until every node is alive and able.
+async fn all_alive(client: &Client, nodes: u32) -> anyhow::Result<()> {
+    let mut said = false;
+    let began = Instant::now();
+    loop {
+        let views = client.nodes().await?;
+        let alive = views.iter().filter(|n| n.status == NodeStatus::Alive && n.message.is_none());
+        if alive.count() >= nodes as usize {
+            return Ok(());
+        }
+        if !said && began.elapsed() > Duration::from_secs(2) {
+            said = true;
+            let why = views.iter().find_map(|n| n.message.clone()).unwrap_or_default();
+            println!("waiting for all {nodes} node(s) to be able: {why}");
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Waits until a workload is as wanted, saying what it waits for.
+async fn until_ready(client: &Client, name: &str) -> anyhow::Result<WorkloadView> {
+    let mut said = String::new();
+    loop {
+        let view = client.workload(name).await?;
+        if view.ready + view.done >= view.desired && view.stopping == 0 {
+            return Ok(view);
+        }
+        let why = view.reasons.first().map(|why| why.message.clone()).unwrap_or_default();
+        let word = view.reasons.first().map(|why| format!("{}", why.reason)).unwrap_or_default();
+        let line = format!("  {}/{} ready, {word}", view.ready, view.desired);
+        if line != said {
+            println!("{line}: {why}");
+            let _ = std::io::stdout().flush();
+            said = line;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A scheduler and its agents.
+struct Sandbox {
+    scheduler: RunningScheduler,
+    agents: Vec<RunningAgent>,
+    directory: PathBuf,
+}
+
+impl Sandbox {
+    async fn start(args: &DevArgs) -> anyhow::Result<Self> {
+        let port = args.listen.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        let port =
+            port.with_context(|| format!("--listen takes HOST:PORT, not {:?}", args.listen))?;
+        let directory = match &args.data_dir {
+            Some(directory) => directory.clone(),
+            None => state_dir(&format!("dev-{port}"))?,
+        };
+        let cluster = cluster_of(&directory, args.fresh)?;
+        let timing = Timing::default();
+        let docker = DockerHandle::new(Endpoint::from_env()?, timing.clone());
+        let scheduler = scheduler::start(SchedulerConfig {
+            listen: args.listen.clone(),
+            data_dir: Some(directory.clone()),
+            cors_origins: args.cors_origin.clone(),
+            timing: timing.clone(),
+            cluster: Some(cluster.clone()),
+            forget_nodes: true,
+        })
+        .await?;
+        remove_leftovers(&docker, &cluster).await;
+        let url = format!("http://{}", scheduler.local_addr());
+        let mut agents = Vec::new();
+        for number in 1..=args.nodes {
+            let listen = match port {
+                0 => 0,
+                port => port.checked_add(number as u16).unwrap_or(0),
+            };
+            let config = |port: u16| AgentConfig {
+                scheduler_url: url.clone(),
+                listen: format!("127.0.0.1:{port}"),
+                advertise: None,
+                node_id: Some(format!("node-{number}").into()),
+                data_dir: None,
+                runtime: Runtime::Docker(docker.clone()),
+                timing: timing.clone(),
+            };
+            let started = match agent::start(config(listen)).await {
+                // Somebody else has that port; any other will do.
+                Err(_) if listen != 0 => agent::start(config(0)).await,
+                started => started,
+            };
+            agents.push(started?);
+        }
+        Ok(Self { scheduler, agents, directory })
+    }
+
+    /// Stops deciding first, so that nothing is started again, and then all
+    /// containers at once.
+    async fn end(self) {
+        self.scheduler.stop_deciding();
+        let agents = self.agents.into_iter().map(|agent| agent.shutdown(true));
+        let everything = async {
+            tokio::join!(futures_util::future::join_all(agents), self.scheduler.shutdown()).0
+        };
+        let endings = timeout(END, everything).await.unwrap_or_default();
+        let left: Vec<String> = endings
+            .iter()
+            .filter_map(|ending| match ending {
+                Ending::LeftOver(ids) => Some(ids.iter().map(ToString::to_string)),
+                _ => None,
+            })
+            .flatten()
+            .collect();
+        if endings.is_empty() || !left.is_empty() {
+            eprintln!(
+                "not everything was gone in time ({}); the next `kube-lite dev` removes what is left",
+                if left.is_empty() { "no answer".to_owned() } else { left.join(", ") }
+            );
+        } else {
+            println!("all gone");
+        }
+    }
+}
+
+/// What an earlier run left behind when it was killed. Without Docker there is
+/// nothing to be done now; the agents find it later and adopt or remove it.
+async fn remove_leftovers(docker: &DockerHandle, cluster: &ClusterId) {
+    match docker.remove_cluster(cluster).await {
+        Ok(0) => {}
+        Ok(count) => println!("removed {count} container(s) that an earlier run had left"),
+        Err(error) => println!("Docker does not answer yet ({error:#}); the nodes wait for it"),
+    }
+}
+
+/// The sandbox's cluster id, kept over `--fresh`, so that what an earlier run
+/// left behind is still known as its own.
+fn cluster_of(directory: &Path, fresh: bool) -> anyhow::Result<ClusterId> {
+    std::fs::create_dir_all(directory)
+        .with_context(|| format!("cannot make the data directory {}", directory.display()))?;
+    let file = directory.join("cluster-id");
+    let cluster = match std::fs::read_to_string(&file) {
+        Ok(text) if !text.trim().is_empty() => ClusterId::from(text.trim()),
+        Ok(_) => write_cluster(&file)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => write_cluster(&file)?,
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot read {}", file.display()));
+        }
+    };
+    if fresh {
+        scheduler::store::Store::forget(directory)?;
+    }
+    Ok(cluster)
+}
+
+fn write_cluster(file: &Path) -> anyhow::Result<ClusterId> {
+    let cluster = scheduler::new_cluster();
+    std::fs::write(file, format!("{cluster}\n"))
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(cluster)
+}
+
+/// Reads the file before anything is started, so that a mistake in it is told
+/// at once. The server checks it again.
+fn read_spec(file: &Path) -> anyhow::Result<(Bytes, WorkloadSpec)> {
+    let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let spec: WorkloadSpec = crate::model::parse::from_people(&bytes)
+        .map_err(|error| anyhow::anyhow!("{}: {}", file.display(), error.error))?;
+    Ok((bytes.into(), spec))
+}
