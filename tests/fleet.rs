@@ -199,3 +199,43 @@ async fn a_restarted_agent_adopts_its_containers() {
     let story = http::get(fleet.address(), "/workloads/web").await.unwrap().body;
     assert!(!story.contains("\"restarts\":1"), "{story}");
 }
+
+/// A crash-looping and an unhealthy replica wait their time also when their
+/// agent is restarted meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_started_before_its_time_over_a_restart_of_the_agent() {
+    let mut fleet = Fleet::start(BIN, 1).await;
+    let watch = fleet.truth.watch().await;
+    let mut crash = hello("crash", 1);
+    crash["env"] = serde_json::json!({"HELLO_EXIT_CODE": "1"});
+    fleet.deploy(&crash).await;
+    let mut sick = hello_probed("sick", 1);
+    sick["env"] = serde_json::json!({"HELLO_UNHEALTHY": "1"});
+    sick["healthCheck"]["startupSeconds"] = 1.into();
+    sick["healthCheck"]["failureThreshold"] = 1.into();
+    fleet.deploy(&sick).await;
+    for round in 1..=4 {
+        // Each restart hits the replicas in another step of their back-off.
+        until("more starts", LONG, || async {
+            let starts = (watch.starts("crash").len(), watch.starts("sick").len());
+            if starts.0 > round && starts.1 > round / 2 {
+                Ok(())
+            } else {
+                Err(format!("{starts:?}"))
+            }
+        })
+        .await;
+        fleet.agent("n1").kill();
+        fleet.start_agent("n1", &[]).await;
+    }
+    for name in ["crash", "sick"] {
+        let view = fleet.workload(name).await;
+        let at: Vec<i64> = watch.starts(name).iter().map(|e| e.at_ns / 1_000_000).collect();
+        let gaps: Vec<i64> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        for (number, gap) in gaps.iter().enumerate().skip(1) {
+            let least = 1000 << (number - 1);
+            assert!(*gap >= least, "{name}: start {number} came after {gap} ms: {gaps:?} {view:?}");
+        }
+        assert!(gaps.len() >= 2, "{name} was started again: {gaps:?}");
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use kube_lite_testkit::proxy::DockerProxy;
 use kube_lite_testkit::sandbox::hello;
 use kube_lite_testkit::{LONG, Process, SHORT, Sandbox, http, until};
 
@@ -77,6 +78,52 @@ async fn tail_and_follow() {
     .await;
     sandbox.truth.kill(&container.id).await;
     assert!(last.wait(LONG).success(), "{}", last.output());
+}
+
+/// When whoever follows leaves, the stream from Docker ends too, all the way back.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_agents_stream_ends_when_the_reader_leaves() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let mut proxy = DockerProxy::new(&directory.path().join("docker.sock"));
+    proxy.open();
+    let env = [("DOCKER_HOST", proxy.docker_host())];
+    let env: Vec<(&str, &str)> = env.iter().map(|(k, v)| (*k, v.as_str())).collect();
+    let sandbox = Sandbox::start_with(BIN, &["--nodes", "1"], &env).await;
+    sandbox.able(1).await;
+    sandbox.deploy(&hello("web", 1)).await;
+    sandbox.ready("web", 1).await;
+    let id = sandbox.instances("web").await.remove(0).id;
+    let idle = until("connections to Docker to come to rest", SHORT, || async {
+        let first = proxy.open_connections();
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        let second = proxy.open_connections();
+        if first == second { Ok(first) } else { Err(format!("{first}, {second}")) }
+    })
+    .await;
+    let mut followers: Vec<Process> = (0..8)
+        .map(|_| {
+            let mut command = Command::new(BIN);
+            command.args(["ctl", "--server", &sandbox.url, "logs", id.as_str(), "--follow"]);
+            Process::start("ctl logs", &mut command)
+        })
+        .collect();
+    for follower in &followers {
+        until("the first line", SHORT, || async {
+            let text = follower.output();
+            if text.contains("hello ") { Ok(()) } else { Err(text) }
+        })
+        .await;
+    }
+    let busy = proxy.open_connections();
+    assert!(busy >= 8, "each follower has a stream: {busy}");
+    for follower in &mut followers {
+        follower.kill();
+    }
+    until("their streams to be closed", SHORT, || async {
+        let open = proxy.open_connections();
+        if open <= idle + 1 { Ok(()) } else { Err(format!("{open} open, {idle} before")) }
+    })
+    .await;
 }
 
 /// What is not there is said to be not there.

@@ -50,7 +50,7 @@ use crate::http;
 use crate::model::ids::dns_label_problem;
 use crate::model::{NodeId, Timing};
 use crate::paths::state_dir;
-use crate::roles::signals::told_to_stop;
+use crate::roles::signals::StopSignal;
 use core::{AgentCore, Identity};
 use docker::DockerHandle;
 use docker::connect::Endpoint;
@@ -190,6 +190,7 @@ impl RunningAgent {
 /// # Errors
 /// When it cannot start, or was taken over.
 pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
+    let mut stop = StopSignal::listen()?;
     let node = match args.node_id {
         Some(node) => NodeId::from(node),
         None => host_name().context("the host's name cannot be used; give --node-id")?,
@@ -218,8 +219,7 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
         data_dir.display()
     );
     tokio::select! {
-        told = told_to_stop() => {
-            told?;
+        () = stop.told() => {
             tracing::info!("stopping; containers run on");
             agent.shutdown(false).await;
             Ok(())

@@ -19,7 +19,7 @@ use crate::roles::agent::message::Ending;
 use crate::roles::agent::runtime::Runtime;
 use crate::roles::agent::{self, AgentConfig, RunningAgent};
 use crate::roles::scheduler::{self, RunningScheduler, SchedulerConfig};
-use crate::roles::signals::told_to_stop;
+use crate::roles::signals::StopSignal;
 
 /// The end, containers included, takes at most this long.
 const END: Duration = Duration::from_secs(14);
@@ -29,12 +29,17 @@ const END: Duration = Duration::from_secs(14);
 /// # Errors
 /// When the sandbox cannot start.
 pub async fn run(args: DevArgs) -> anyhow::Result<()> {
+    let mut stop = StopSignal::listen()?;
     let spec = match &args.deploy {
         None => None,
         Some(file) => Some(read_spec(file)?),
     };
     let began = Instant::now();
-    let sandbox = Sandbox::start(&args).await?;
+    let sandbox = tokio::select! {
+        started = Sandbox::start(&args) => started?,
+        // Nothing of it runs a container yet.
+        () = stop.told() => return Ok(()),
+    };
     let url = format!("http://{}", sandbox.scheduler.local_addr());
     println!(
         "kube-lite dev: {} node(s), API at {url} ({} ms)",
@@ -43,13 +48,13 @@ pub async fn run(args: DevArgs) -> anyhow::Result<()> {
     );
     println!("state is kept in {} (--fresh forgets it)", sandbox.directory.display());
     let outcome = tokio::select! {
-        stopped = told_to_stop() => stopped,
+        () = stop.told() => Ok(()),
         failed = attend(&url, &args, spec) => failed,
     };
     println!("stopping; the containers go with it (Ctrl-C again: leave at once)");
     tokio::select! {
         () = sandbox.end() => {}
-        _ = told_to_stop() => println!("left; the next `kube-lite dev` removes what remains"),
+        () = stop.told() => println!("left; the next `kube-lite dev` removes what remains"),
     }
     outcome
 }

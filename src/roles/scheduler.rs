@@ -42,7 +42,7 @@ use crate::cli::SchedulerArgs;
 use crate::http::{self, Options, Origins};
 use crate::model::{ClusterId, Timing};
 use crate::paths::state_dir;
-use crate::roles::signals::told_to_stop;
+use crate::roles::signals::StopSignal;
 
 /// All that a scheduler needs to know before it starts.
 #[derive(Clone, Debug)]
@@ -169,6 +169,7 @@ pub fn new_cluster() -> ClusterId {
 /// # Errors
 /// When it cannot start.
 pub async fn run(args: SchedulerArgs) -> anyhow::Result<()> {
+    let mut stop = StopSignal::listen()?;
     let data_dir = match (args.in_memory, args.data_dir) {
         (true, _) => None,
         (false, Some(directory)) => Some(directory),
@@ -188,7 +189,7 @@ pub async fn run(args: SchedulerArgs) -> anyhow::Result<()> {
     })
     .await?;
     tracing::info!("scheduler listens on http://{}", running.local_addr());
-    told_to_stop().await?;
+    stop.told().await;
     tracing::info!("stopping; containers run on");
     running.shutdown().await;
     Ok(())

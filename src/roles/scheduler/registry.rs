@@ -86,7 +86,9 @@ impl Core {
                 self.renew_deliveries(&id);
                 let message = match was {
                     NodeStatus::Dead => format!("node {id} is back at {address}"),
-                    _ if restarted => format!("the agent of node {id} started again"),
+                    _ if restarted && known.incarnation != 0 => {
+                        format!("the agent of node {id} started again")
+                    }
                     _ => format!("node {id} registered again"),
                 };
                 self.note_node(&id, "NodeRegistered", message);

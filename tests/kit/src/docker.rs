@@ -163,15 +163,15 @@ impl Watch {
     async fn start(docker: &Docker, cluster: &str) -> Self {
         // Docker replays what happened since this moment, so nothing is missed
         // between here and the stream's first byte.
-        let since = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or_else(
+            |_| "0".to_owned(),
+            |since| format!("{}.{:09}", since.as_secs(), since.subsec_nanos()),
+        );
         let filter = HashMap::from([
             ("type", vec!["container".to_owned()]),
             ("label", vec![format!("{}={cluster}", labels::CLUSTER)]),
         ]);
-        let options =
-            EventsOptionsBuilder::default().since(&since.to_string()).filters(&filter).build();
+        let options = EventsOptionsBuilder::default().since(&since).filters(&filter).build();
         let events = Arc::new(Mutex::new(Vec::new()));
         let (docker, sink) = (docker.clone(), Arc::clone(&events));
         let task = tokio::spawn(async move {

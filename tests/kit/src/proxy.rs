@@ -21,6 +21,8 @@ struct Orders {
     passed: AtomicU64,
     /// Connections accepted.
     connections: AtomicU64,
+    /// Connections open now.
+    open: AtomicU64,
 }
 
 /// A Unix socket before Docker's.
@@ -57,10 +59,12 @@ impl DockerProxy {
                 let (orders, mut stopped) = (Arc::clone(&orders), stopped.clone());
                 tokio::spawn(async move {
                     let Ok(server) = UnixStream::connect(docker_socket()).await else { return };
+                    orders.open.fetch_add(1, Ordering::Relaxed);
                     tokio::select! {
                         () = relay(client, server, &orders) => {}
                         _ = stopped.wait_for(|stop| *stop) => {}
                     }
+                    orders.open.fetch_sub(1, Ordering::Relaxed);
                 });
             }
         });
@@ -79,6 +83,11 @@ impl DockerProxy {
     /// Accepts and keeps quiet, or no longer.
     pub fn stall(&self, stalled: bool) {
         self.orders.stalled.store(stalled, Ordering::Relaxed);
+    }
+
+    /// Connections to Docker that are open now.
+    pub fn open_connections(&self) -> u64 {
+        self.orders.open.load(Ordering::Relaxed)
     }
 }
 
@@ -164,7 +173,11 @@ async fn relay(
     let (mut from_server, mut to_server) = tokio::io::split(server);
     let up = copy(&mut from_client, &mut to_server, orders, false);
     let down = copy(&mut from_server, &mut to_client, orders, true);
-    tokio::join!(up, down);
+    // Neither Docker nor a registry goes on once one side has closed.
+    tokio::select! {
+        () = up => {}
+        () = down => {}
+    }
 }
 
 async fn copy(

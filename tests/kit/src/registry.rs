@@ -44,7 +44,7 @@ impl Registry {
         if with_login {
             // tester:secret, bcrypt.
             let file = storage.path().join("htpasswd");
-            let line = "tester:$2y$05$WrCqJ9z0DSUjxHkA0aIV9ud0QcgRu3D/mA37kTI31Qq3jE1ch1znu\n";
+            let line = "tester:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
             std::fs::write(&file, line).expect("a password file");
             config.push_str(&format!(
                 "auth:\n  htpasswd:\n    realm: test\n    path: {}\n",

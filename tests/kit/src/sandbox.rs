@@ -257,7 +257,8 @@ impl Fleet {
         Self { api, scheduler, agents: BTreeMap::new(), directory, binary: binary.to_owned() }
     }
 
-    /// Starts (or starts again) the agent of a node, over its data directory.
+    /// Starts (or starts again) the agent of a node, over its data directory, and
+    /// waits until it listens.
     pub async fn start_agent(&mut self, node: &str, env: &[(&str, &str)]) {
         let mut command = Command::new(&self.binary);
         command
@@ -266,6 +267,7 @@ impl Fleet {
             .arg(self.directory.path().join(node))
             .envs(env.iter().copied());
         let process = Process::start(&format!("agent {node}"), &mut command);
+        announced(&process, "listens on ").await;
         self.agents.insert(node.to_owned(), process);
     }
 
