@@ -14,7 +14,10 @@ use super::core::AgentCore;
 use super::health;
 use super::heartbeat;
 use super::home::Home;
-use super::message::{Action, CallError, DockerReport, Ending, Input, Millis, Moment, Ticket};
+use super::message::{
+    Action, CallError, ContainerEvent, DockerReport, Ending, EventKind, Input, LaunchOutcome,
+    Millis, Moment, Ticket,
+};
 use super::runtime::{NodeRuntime, Report};
 use crate::client::Client;
 use crate::model::view::HealthView;
@@ -295,10 +298,8 @@ impl Driver {
                     response.epoch
                 );
             }
-            Input::Beat { outcome: Ok(_), .. } => {
-                if self.last_trouble.take().is_some() {
-                    tracing::info!(node, "the scheduler answers again");
-                }
+            Input::Beat { outcome: Ok(_), .. } if self.last_trouble.take().is_some() => {
+                tracing::info!(node, "the scheduler answers again");
             }
             Input::Registered(Err(error)) | Input::Beat { outcome: Err(error), .. } => {
                 let text = match error {
@@ -317,6 +318,26 @@ impl Driver {
             }
             Input::Docker(DockerReport::Away(why) | DockerReport::Hung(why)) => {
                 tracing::warn!(node, "Docker: {why}; trying again");
+            }
+            Input::Launched { id, outcome: LaunchOutcome::Started(_) } => {
+                tracing::info!(node, "{id} started");
+            }
+            Input::Launched { id, outcome: LaunchOutcome::Failed { message, .. } } => {
+                tracing::warn!(node, "{id} was not started: {message}");
+            }
+            Input::Launched { id, outcome: LaunchOutcome::Unknown(why) } => {
+                tracing::warn!(node, "{id}: {why}; looking whether it was started");
+            }
+            Input::Pulled { image, outcome: Ok(()) } => tracing::info!(node, "pulled {image}"),
+            Input::Pulled { image, outcome: Err(why) } => {
+                tracing::warn!(node, "{image} was not pulled: {why:?}");
+            }
+            Input::Event(ContainerEvent { id, kind: EventKind::Die { exit_code }, .. }) => {
+                tracing::info!(node, "{id} ended with exit code {exit_code}");
+            }
+            Input::Stopped { container_id, outcome: Err(why) }
+            | Input::Removed { container_id, outcome: Err(why) } => {
+                tracing::warn!(node, "container {container_id:.12}: {why}; trying again");
             }
             Input::Listed { outcome: Err(why), .. } => {
                 tracing::warn!(node, "listing containers failed: {why}");

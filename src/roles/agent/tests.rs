@@ -7,4 +7,5 @@ mod images;
 mod life;
 mod orders;
 mod property;
+mod purity;
 mod world;

@@ -78,7 +78,7 @@ fn web(number: u8) -> RunOrder {
         json!({
             "pullPolicy": pull_policy,
             "restartPolicy": restart_policy,
-            "healthCheck": (number % 2 == 0).then(|| json!({"port": 80})),
+            "healthCheck": number.is_multiple_of(2).then(|| json!({"port": 80})),
         }),
     );
     made.replica = u32::from(number);
