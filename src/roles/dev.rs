@@ -59,33 +59,32 @@ pub async fn run(args: DevArgs) -> anyhow::Result<()> {
     outcome
 }
 
+/// How to call `ctl` from where the user stands: as this program was called, and
+/// with the server's address where it is not the usual one.
+fn ctl_command(url: &str) -> String {
+    let program = std::env::args().next().unwrap_or_else(|| "kube-lite".to_owned());
+    match url {
+        "http://127.0.0.1:8080" => format!("{program} ctl"),
+        other => format!("{program} ctl --server {other}"),
+    }
+}
+
 /// Deploys what was asked for and then has nothing more to do than wait.
-async fn attend(
-    url: &str,
-    args: &DevArgs,
-    spec: Option<(Bytes, WorkloadSpec)>,
-) -> anyhow::Result<()> {
-    let server =
-        if args.listen == "127.0.0.1:8080" { String::new() } else { format!("--server {url} ") };
+async fn attend(url: &str, args: &DevArgs, spec: Option<Bytes>) -> anyhow::Result<()> {
+    let ctl = ctl_command(url);
     match spec {
-        Some((bytes, spec)) => deploy(url, args.nodes, bytes, &spec, &server).await?,
+        Some(bytes) => deploy(url, args.nodes, bytes, &ctl).await?,
         None => {
             println!("\nDeploy something:");
-            println!("  kube-lite ctl {server}deploy -f examples/hello.json");
-            println!("  kube-lite ctl {server}nodes");
-            println!("  kube-lite ctl {server}events --follow\n");
+            println!("  {ctl} deploy -f examples/hello.json");
+            println!("  {ctl} nodes");
+            println!("  {ctl} events --follow\n");
         }
     }
     std::future::pending().await
 }
 
-async fn deploy(
-    url: &str,
-    nodes: u32,
-    bytes: Bytes,
-    spec: &WorkloadSpec,
-    server: &str,
-) -> anyhow::Result<()> {
+async fn deploy(url: &str, nodes: u32, bytes: Bytes, ctl: &str) -> anyhow::Result<()> {
     let client = Client::new(url)?;
     all_alive(&client, nodes).await?;
     let deployed = client.deploy(bytes).await.context("the workload was not accepted")?;
@@ -100,9 +99,9 @@ async fn deploy(
         println!("  http://{}  {} on {}", endpoint.address, endpoint.instance_id, endpoint.node_id);
     }
     println!("\nTry next, in another terminal:");
-    println!("  kube-lite ctl {server}instances {name}");
-    println!("  docker kill <one of them>, then: kube-lite ctl {server}explain {name}");
-    println!("  kube-lite ctl {server}scale {} 5\n", spec.name);
+    println!("  {ctl} instances {name}");
+    println!("  docker kill <one of them>, then: {ctl} explain {name}");
+    println!("  {ctl} scale {name} 5\n");
     Ok(())
 }
 
@@ -267,9 +266,10 @@ fn write_cluster(file: &Path) -> anyhow::Result<ClusterId> {
 
 /// Reads the file before anything is started, so that a mistake in it is told
 /// at once. The server checks it again.
-fn read_spec(file: &Path) -> anyhow::Result<(Bytes, WorkloadSpec)> {
+fn read_spec(file: &Path) -> anyhow::Result<Bytes> {
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let spec: WorkloadSpec = crate::model::parse::from_people(&bytes)
+    crate::model::parse::from_people::<WorkloadSpec>(&bytes)
+        .and_then(|spec| crate::model::validate::validate(&spec))
         .map_err(|error| anyhow::anyhow!("{}: {}", file.display(), error.error))?;
-    Ok((bytes.into(), spec))
+    Ok(bytes.into())
 }

@@ -127,7 +127,6 @@ fn what_people_get_wrong_is_explained() {
     let mut failed = Vec::new();
     for (text, field, words) in CASES {
         let error = refused(text);
-        println!("{text}\n    {}", error.error); // the sentences are for reading
         if error.field.as_deref() != *field || words.iter().any(|w| !error.error.contains(w)) {
             failed.push((text, error, words));
         }

@@ -130,7 +130,6 @@ fn what_may_not_be_is_refused_by_name() {
             Err(error) => error,
             Ok(()) => panic!("{patch} should be refused"),
         };
-        println!("{field:36} {}", error.error); // the sentences are for reading
         let fits = error.status == 400
             && error.reason == "InvalidField"
             && error.field.as_deref() == Some(field)
