@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bollard::query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder};
 use kube_lite::model::wire::labels;
-use kube_lite_testkit::sandbox::{IMAGE, hello, hello_probed};
+use kube_lite_testkit::sandbox::{Fleet, IMAGE, hello, hello_probed};
 use kube_lite_testkit::wait::stays;
-use kube_lite_testkit::{LONG, SHORT, Sandbox, http, until};
+use kube_lite_testkit::{LONG, SHORT, Sandbox, Truth, http, until};
 
 const BIN: &str = env!("CARGO_BIN_EXE_kube-lite");
 
@@ -75,6 +75,29 @@ async fn ctrl_c_leaves_nothing_but_the_foreign_container() {
     assert!(status.success(), "{status}");
     assert_eq!(left, [], "nothing of ours is left");
     assert_eq!(inspected.state.and_then(|s| s.running), Some(true), "the foreign one still runs");
+}
+
+/// A test that fails leaves nothing either, though its workloads would heal.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_test_leaves_nothing() {
+    let sandbox = Sandbox::start(BIN).await;
+    let mut fleet = Fleet::start(BIN, 2).await;
+    let truths = [&sandbox.truth, &fleet.truth].map(|truth| Truth::of(&truth.cluster));
+    for api in [&sandbox.api, &fleet.api] {
+        api.deploy(&hello("web", 4)).await;
+        api.ready("web", 4).await;
+    }
+    fleet.agent("n1").kill();
+    let failing = tokio::spawn(async move {
+        let _both = (sandbox, fleet);
+        panic!("as a failing test does");
+    });
+    assert!(failing.await.is_err_and(|error| error.is_panic()));
+    stays("nothing is left", Duration::from_secs(2), || async {
+        let left = [truths[0].all().await, truths[1].all().await].concat();
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await;
 }
 
 /// However a container ends, it is replaced, and at no moment do more than

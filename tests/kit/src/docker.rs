@@ -101,16 +101,29 @@ impl Drop for Truth {
             let (Ok(runtime), Ok(docker)) = (runtime, Docker::connect_with_defaults()) else {
                 return;
             };
-            runtime.block_on(async {
-                for container in list(&docker, &cluster).await.unwrap_or_default() {
-                    let options =
-                        RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-                    let _ = docker.remove_container(&container.id, Some(options)).await;
-                }
-            });
+            runtime.block_on(clean(&docker, &cluster));
         });
         let _ = cleaner.join();
     }
+}
+
+/// Removes what is left of a cluster. What was being created when its agent was
+/// killed appears a moment later, so it looks until two looks find nothing.
+async fn clean(docker: &Docker, cluster: &str) {
+    let mut clear = 0;
+    for _ in 0..50 {
+        let left = list(docker, cluster).await.unwrap_or_default();
+        clear = if left.is_empty() { clear + 1 } else { 0 };
+        if clear == 2 {
+            return;
+        }
+        for container in left {
+            let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+            let _ = docker.remove_container(&container.id, Some(options)).await;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+    }
+    eprintln!("not everything of cluster {cluster} could be removed");
 }
 
 async fn list(docker: &Docker, cluster: &str) -> Result<Vec<Container>, bollard::errors::Error> {

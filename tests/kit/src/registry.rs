@@ -74,6 +74,9 @@ impl Registry {
     /// When Docker or the registry refuse.
     pub async fn push(&mut self, name: &str, size: usize, through: &str) -> String {
         let repository = format!("{}/{name}", self.address);
+        let pulled = format!("{through}/{name}:v1");
+        // Before anything can fail.
+        self.tags.extend([format!("{repository}:v1"), pulled.clone()]);
         self.build(&format!("{repository}:v1"), size).await;
         let options = PushImageOptionsBuilder::default().tag("v1").build();
         let login = bollard::auth::DockerCredentials {
@@ -87,8 +90,6 @@ impl Registry {
         }
         drop(stream);
         self.forget(&format!("{repository}:v1")).await;
-        let pulled = format!("{through}/{name}:v1");
-        self.tags.push(pulled.clone());
         pulled
     }
 
@@ -116,7 +117,12 @@ impl Registry {
             context.append_data(&mut header, name, bytes).expect("a tar archive");
         }
         let context = context.into_inner().expect("a tar archive");
-        let options = BuildImageOptionsBuilder::default().t(image).nocache(true).rm(true).build();
+        let options = BuildImageOptionsBuilder::default()
+            .t(image)
+            .nocache(true)
+            .rm(true)
+            .forcerm(true)
+            .build();
         let mut stream =
             self.docker.build_image(options, None, Some(bollard::body_full(context.into())));
         while let Some(progress) = stream.next().await {

@@ -141,10 +141,12 @@ impl Api {
 /// A `kube-lite dev` in a process of its own.
 #[derive(Debug)]
 pub struct Sandbox {
-    /// The way to it.
-    pub api: Api,
+    // Dropped in this order: first what would replace a container that goes, then
+    // what removes those that are left.
     /// The process.
     pub process: Process,
+    /// The way to it.
+    pub api: Api,
     /// Its data directory.
     pub directory: TempDir,
 }
@@ -215,12 +217,13 @@ async fn announced(process: &Process, words: &str) -> String {
 /// A scheduler and agents, each in a process of its own, on one Docker daemon.
 #[derive(Debug)]
 pub struct Fleet {
-    /// The way to the scheduler.
-    pub api: Api,
+    // Dropped in this order, as for `Sandbox`.
     /// The scheduler.
     pub scheduler: Process,
     /// The agents by node id.
     pub agents: BTreeMap<String, Process>,
+    /// The way to the scheduler.
+    pub api: Api,
     /// Where all of them keep their state.
     pub directory: TempDir,
     binary: String,
