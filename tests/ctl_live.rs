@@ -85,8 +85,8 @@ async fn every_command_is_understood() {
         ("nodes", 0, "alive, cordoned"),
         ("uncordon node-1", 0, "node-1: may get new instances again"),
         ("node remove node-1", 1, "is alive"),
-        ("delete web --wait", 0, "web: deleted, and nothing of it is left"),
-        ("delete web", 1, r#"there is no workload "web""#),
+        ("delete web --no-wait", 0, "web: deleted"),
+        ("delete web", 1, r#"workload "web" was deleted"#),
     ] {
         let outcome = ctl(&scheduler, args).await;
         assert_eq!(outcome.code, Some(code), "{args}: {}", outcome.err);

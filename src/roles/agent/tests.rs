@@ -7,5 +7,4 @@ mod images;
 mod life;
 mod orders;
 mod property;
-mod purity;
 mod world;
