@@ -85,6 +85,14 @@ async fn five_frozen_seconds_kill_no_node() {
     fleet.deploy(&hello("web", 2)).await;
     fleet.ready("web", 2).await;
     let before = fleet.runs("web", 2).await;
+    // Five seconds of silence are meant, not five after up to three.
+    until("n1 to have been heard just now", LONG, || async {
+        let nodes = fleet.nodes().await;
+        let n1 = nodes.iter().find(|node| node.id.as_str() == "n1").ok_or("no n1")?;
+        let ago = n1.last_heartbeat_seconds_ago.unwrap_or(99.0);
+        if ago < 0.3 { Ok(()) } else { Err("not just now") }
+    })
+    .await;
     fleet.agent("n1").signal(Signal::SIGSTOP);
     stays("n1 is alive", Duration::from_secs(5), || async {
         match status_of(&fleet, "n1").await {
