@@ -1229,3 +1229,56 @@ fn a_week_of_crashes_and_flapping_leaves_nothing_behind() {
     assert!(after.3 <= before.3 + 10, "deadlines: {} → {}", before.3, after.3);
     assert!(world.core.state.instances.len() <= 4 + 3 + 4 * 2 * 2);
 }
+
+// ---- what agents did on their own ----
+
+/// A successor that an agent, cut off, made of `old` by itself.
+fn successor(world: &mut World, old: &InstanceId, number: u32) -> InstanceId {
+    let mut made = world.docker[old].clone();
+    let base = old.as_str().rsplit_once("-a").map_or(old.as_str(), |(base, _)| base);
+    made.order.id = format!("{base}-a{number}").as_str().into();
+    made.order.replaces = Some(old.clone());
+    made.order.restarts += 1;
+    made.order.backoff_step += 1;
+    made.started_at = world.now;
+    made.phase = kube_lite::model::Phase::Running;
+    made.exit_code = None;
+    let id = made.order.id.clone();
+    world.docker.insert(id.clone(), made);
+    id
+}
+
+#[test]
+fn back_off_goes_on_where_a_cut_off_agent_left_it() {
+    for over in [true, false] {
+        let mut world = with_app(1, 1);
+        let mut last = one(&world, "web");
+        world.agent("n1").cut = true;
+        world.run_for(10_000);
+        for number in 1..=4 {
+            world.crash(&last, 1);
+            last = successor(&mut world, &last, number);
+        }
+        if over {
+            world.crash(&last, 1);
+        }
+        world.agent("n1").cut = false;
+        world.until(5_000, "the node to be back", |w| {
+            w.core.state.nodes.values().all(|node| node.able())
+        });
+        world.run_for(1_000);
+        if !over {
+            assert_eq!(world.live("web"), [last.clone()], "it was adopted");
+            world.crash(&last, 1);
+        }
+        // Four failures in a row before this one: the next start is owed in 8 s.
+        let from = world.now;
+        world.until(20_000, "a new one", |w| w.live("web").len() == 1);
+        let delay = world.now - from;
+        assert!(
+            (6_500..9_000).contains(&delay),
+            "over {over}: after {delay} ms\n{}",
+            world.story()
+        );
+    }
+}

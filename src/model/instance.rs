@@ -134,6 +134,9 @@ pub struct ContainerInstance {
     /// How often its replica had been restarted when it was ordered.
     #[serde(default)]
     pub restarts: u32,
+    /// Failures in a row of its replica when it was ordered.
+    #[serde(default)]
+    pub backoff_step: u32,
     /// Wall time of its start, RFC 3339, for display.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<String>,

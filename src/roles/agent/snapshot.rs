@@ -109,6 +109,7 @@ impl AgentCore {
             ip: shown.and_then(|container| container.ip.clone()),
             ports: shown.map(|container| container.ports.clone()).unwrap_or_default(),
             restarts: order.restarts,
+            backoff_step: order.backoff_step,
             started_at: instance.started_wall_ms.and_then(wall_text),
             reason: why.as_ref().map(|(reason, _)| *reason),
             message: why.map(|(_, message)| message),

@@ -224,7 +224,7 @@ impl Core {
             node: report.node_id.clone(),
             replaces: report.replaces.clone(),
             restarts: report.restarts,
-            step: 0,
+            step: report.backoff_step,
             binds_asked_ports: false,
             holds_ports: false,
             since: now.saturating_sub(report.running_for_ms.unwrap_or(0)),
@@ -261,6 +261,7 @@ impl Core {
             replica.unaccounted = false;
             // Its agent may have restarted it by itself meanwhile.
             replica.restarts = replica.restarts.max(instance.restarts);
+            replica.step = replica.step.max(instance.step);
             if replica.pin.as_ref().is_some_and(|pin| *pin != instance.node) {
                 replica.pin = None;
             }
@@ -357,7 +358,9 @@ impl Core {
         });
         let policy = workload.restart_policy(instance.revision);
         let draw = self.draws.next();
-        let verdict = judge(policy, ending, replica.step, ran_for_ms, &self.timing, draw);
+        // Its agent may have restarted it by itself, and got further.
+        let step = replica.step.max(instance.step);
+        let verdict = judge(policy, ending, step, ran_for_ms, &self.timing, draw);
         let failure = failure_of(instance, ending, self.state.wall);
         match verdict {
             Verdict::Done => {

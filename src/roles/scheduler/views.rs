@@ -336,6 +336,7 @@ impl Snapshot {
             ip: seen.and_then(|s| s.ip.clone()),
             ports: seen.map(|s| s.ports.clone()).unwrap_or_default(),
             restarts: instance.restarts,
+            backoff_step: instance.step,
             started_at: seen.and_then(|s| s.started_at.clone()),
             reason: why.as_ref().map(|w| w.reason),
             message: why.map(|w| w.message),

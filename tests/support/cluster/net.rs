@@ -533,6 +533,7 @@ fn blank(node: &NodeId, order: &RunOrder) -> ContainerInstance {
         ip: None,
         ports: Vec::new(),
         restarts: order.restarts,
+        backoff_step: order.backoff_step,
         started_at: None,
         reason: None,
         message: None,
