@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What the scripts beside this file share. Sourced, never run.
 
-PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:$HOME/.cargo/bin"
+PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:${HOME:-/root}/.cargo/bin"
 
 say() { printf '==> %s\n' "$*"; }
 die() {

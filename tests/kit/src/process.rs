@@ -24,6 +24,7 @@ impl Process {
     /// When it cannot be started.
     pub fn start(name: &str, command: &mut Command) -> Self {
         let mut child = command
+            .env_remove("RUST_LOG") // what is waited for is said at the usual level
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
