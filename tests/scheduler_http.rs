@@ -242,6 +242,16 @@ async fn events_that_are_gone_are_said_to_be() {
         assert_eq!((answer.status, &answer.json()["reason"]), (410, &json!("Gone")), "{answer:?}");
     }
     assert_eq!(scheduler.get("/events").await.body.lines().count(), 10);
+
+    // A scheduler that keeps no state counts from 1 again when it is started anew.
+    let kept = scheduler.get("/events").await.body;
+    let last: Value = serde_json::from_str(kept.lines().last().unwrap()).unwrap();
+    let last = last["seq"].as_u64().unwrap();
+    for follow in ["", "&follow=true"] {
+        let answer = scheduler.get(&format!("/events?since={}{follow}", last + 1)).await;
+        assert_eq!((answer.status, &answer.json()["reason"]), (410, &json!("Gone")), "{answer:?}");
+    }
+    assert_eq!(scheduler.get(&format!("/events?since={last}")).await.status, 200);
 }
 
 #[tokio::test]

@@ -423,7 +423,8 @@ impl Snapshot {
     /// Events after `since`, oldest first.
     ///
     /// # Errors
-    /// 410 when some of them have been dropped already.
+    /// 410 when some of them have been dropped already, or `since` is of another
+    /// life: whoever follows would wait for ever.
     pub fn events(
         &self,
         since: Option<u64>,
@@ -439,6 +440,17 @@ impl Snapshot {
                 format!(
                     "events after {since} are no longer all kept; the oldest kept is {first}. Ask \
                      again without `since`"
+                ),
+            ));
+        }
+        if since >= self.state.next_event {
+            return Err(ApiError::new(
+                410,
+                "Gone",
+                format!(
+                    "event {since} has not happened: the next one is {}. The scheduler was \
+                     started anew without its state; ask again without `since`",
+                    self.state.next_event
                 ),
             ));
         }
