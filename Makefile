@@ -25,7 +25,7 @@ dev: docker build image ## three nodes and a sample app on this machine's Docker
 
 test: docker test-tools image fmtcheck lint ## every test there is, formatting and lints included
 	@echo '==> running the tests'
-	@$(RUN) $(CARGO) test --locked --workspace
+	@$(RUN) $(CARGO) test --locked --workspace --no-fail-fast
 
 build: cargo ## the release binary, target/release/kube-lite
 	@echo '==> building kube-lite (release)'

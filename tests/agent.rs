@@ -135,6 +135,12 @@ async fn logs_come_without_frames_from_both_streams_and_end_with_their_reader() 
     let web = node.until("logs-r1-aaaaa", |web| web.phase == Phase::Running).await;
     let app = format!("127.0.0.1:{}", web.ports[0].host_port);
     until("the app to answer", SHORT, || http::get(&app, "/log?line=one&stream=stdout")).await;
+    // Docker copies the two streams side by side: only what it has seen is in order.
+    until("the first line", SHORT, || async {
+        let text = node.get("/logs/logs-r1-aaaaa").await.body;
+        if text.contains("one\n") { Ok(()) } else { Err(text) }
+    })
+    .await;
     http::get(&app, "/log?line=two&stream=stderr").await.unwrap();
 
     until("both lines", SHORT, || async {
@@ -173,7 +179,14 @@ async fn a_pull_happens_once_for_all_nodes_of_a_process_and_can_be_told_to_stop(
     one.stop("pull-r1-aaaaa", 0).await.unwrap();
     one.until_gone("pull-r1-aaaaa").await;
 
-    let before = proxy.passed();
+    // Told to stop, Docker takes a moment; then nothing moves any more.
+    let before = until("the pull to have ended", SHORT, || async {
+        let first = proxy.passed();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let second = proxy.passed();
+        if first == second { Ok(first) } else { Err(format!("{first}, {second} bytes")) }
+    })
+    .await;
     proxy.throttle(0);
     for (node, id) in [(&one, "pull-r1-bbbbb"), (&two, "pull-r1-ccccc")] {
         node.run(&order(id, hello(json!({"image": image})))).await.unwrap();

@@ -115,7 +115,7 @@ impl Handler for AgentServer {
             "/logs/{id}",
             Ask::Logs,
             Access::Viewer,
-            "The log of an instance: the last `tail` lines of `stream`, and more with `follow`.",
+            "The log of an instance: what is of `stream` in its last `tail` lines, and more with `follow`.",
         )
         .query(&["tail", "follow", "stream"])
         .streaming(),
