@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use kube_lite_testkit::sandbox::hello;
 use kube_lite_testkit::{LONG, SHORT, Sandbox, http, until};
+use nix::sys::signal::Signal;
 
 const BIN: &str = env!("CARGO_BIN_EXE_kube-lite");
 
@@ -81,4 +82,15 @@ async fn ctrl_c_is_over_in_fifteen_seconds() {
     assert!(took < Duration::from_secs(15), "it took {took:?}: {}", sandbox.process.output());
     let left = sandbox.truth.all().await;
     assert_eq!(left, [], "{}", sandbox.process.output());
+}
+
+/// The terminal was closed: the same as Ctrl-C.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_terminal_ends_it_too() {
+    let mut sandbox = Sandbox::start(BIN).await;
+    sandbox.deploy(&hello("web", 2)).await;
+    sandbox.ready("web", 2).await;
+    sandbox.process.signal(Signal::SIGHUP);
+    assert!(sandbox.process.wait(SHORT).success());
+    assert_eq!(sandbox.truth.all().await, [], "{}", sandbox.process.output());
 }

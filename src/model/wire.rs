@@ -65,11 +65,13 @@ pub struct DockerStatus {
 pub enum DockerState {
     /// It answers.
     Ok,
-    /// Nobody listens at its socket, or it has not been reached yet.
-    #[default]
-    Away,
     /// It accepts connections and does not answer.
     Hung,
+    /// Nobody listens at its socket, or it has not been reached yet; or a word of
+    /// a newer agent's that this build does not know: not able, in any case.
+    #[default]
+    #[serde(other)]
+    Away,
 }
 
 /// `POST /heartbeat`: a full snapshot of what the agent has, orders in flight

@@ -35,11 +35,7 @@ pub async fn run(args: DevArgs) -> anyhow::Result<()> {
         Some(file) => Some(read_spec(file)?),
     };
     let began = Instant::now();
-    let sandbox = tokio::select! {
-        started = Sandbox::start(&args) => started?,
-        // Nothing of it runs a container yet.
-        () = stop.told() => return Ok(()),
-    };
+    let Some(sandbox) = Sandbox::start(&args, &mut stop).await? else { return Ok(()) };
     let url = format!("http://{}", sandbox.scheduler.local_addr());
     println!(
         "kube-lite dev: {} node(s), API at {url} ({} ms)",
@@ -152,7 +148,9 @@ struct Sandbox {
 }
 
 impl Sandbox {
-    async fn start(args: &DevArgs) -> anyhow::Result<Self> {
+    /// Starts everything; `None` when told to stop before anything could run a
+    /// container. What has been started when something fails is ended again.
+    async fn start(args: &DevArgs, stop: &mut StopSignal) -> anyhow::Result<Option<Self>> {
         let port = args.listen.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
         let port =
             port.with_context(|| format!("--listen takes HOST:PORT, not {:?}", args.listen))?;
@@ -172,9 +170,15 @@ impl Sandbox {
             forget_nodes: true,
         })
         .await?;
-        remove_leftovers(&docker, &cluster).await;
+        tokio::select! {
+            () = remove_leftovers(&docker, &cluster) => {}
+            () = stop.told() => {
+                scheduler.shutdown().await;
+                return Ok(None);
+            }
+        }
         let url = format!("http://{}", scheduler.local_addr());
-        let mut agents = Vec::new();
+        let mut sandbox = Self { scheduler, agents: Vec::new(), directory };
         for number in 1..=args.nodes {
             let listen = match port {
                 0 => 0,
@@ -194,9 +198,15 @@ impl Sandbox {
                 Err(_) if listen != 0 => agent::start(config(0)).await,
                 started => started,
             };
-            agents.push(started?);
+            match started {
+                Ok(agent) => sandbox.agents.push(agent),
+                Err(error) => {
+                    sandbox.end().await;
+                    return Err(error);
+                }
+            }
         }
-        Ok(Self { scheduler, agents, directory })
+        Ok(Some(sandbox))
     }
 
     /// Stops deciding first, so that nothing is started again, and then all

@@ -3,12 +3,13 @@
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGINT and SIGTERM, listened to from the moment this is made: a signal that
+/// SIGINT, SIGTERM and SIGHUP (the terminal was closed), listened to from the moment this is made: a signal that
 /// comes while a role is still starting is not lost, and does not kill it.
 #[derive(Debug)]
 pub struct StopSignal {
     interrupt: Signal,
     terminate: Signal,
+    hang_up: Option<Signal>,
 }
 
 impl StopSignal {
@@ -21,6 +22,11 @@ impl StopSignal {
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
+            // Under nohup the end of the terminal is to be ignored, and stays so.
+            hang_up: match hang_up_is_ignored() {
+                true => None,
+                false => Some(listen(SignalKind::hangup())?),
+            },
         })
     }
 
@@ -29,6 +35,15 @@ impl StopSignal {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            Some(()) = async { self.hang_up.as_mut()?.recv().await } => {}
         }
     }
+}
+
+/// Whether whoever started this process had it ignore SIGHUP: the first bit of
+/// the mask of ignored signals.
+fn hang_up_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|m| m & 1 == 1)
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use bollard::Docker;
 use bollard::query_parameters::{RemoveContainerOptionsBuilder, StopContainerOptionsBuilder};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 
 use super::message::{DockerAction, Facts, Input};
 use super::runtime::Report;
@@ -107,7 +107,7 @@ pub struct DockerRuntime {
     daemon: Arc<Daemon>,
     node: NodeId,
     /// How to end this agent's part in a pull.
-    pulling: Mutex<BTreeMap<String, oneshot::Sender<()>>>,
+    pulling: Mutex<BTreeMap<String, pull::Part>>,
     /// What inspecting a container in this state said; spares one call per
     /// container and listing.
     seen: Mutex<BTreeMap<String, (String, Facts)>>,

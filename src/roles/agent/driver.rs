@@ -250,6 +250,7 @@ impl Driver {
             }),
             Action::Docker(action) => {
                 let runtime = self.runtime.clone();
+                runtime.expect(&action);
                 self.tasks.spawn(async move { runtime.carry_out(action, &report).await })
             }
             Action::Probe(probe) => self.tasks.spawn(async move {

@@ -51,6 +51,14 @@ pub struct LogQuery {
 }
 
 impl NodeRuntime {
+    /// Said before an action is handed to a task of its own.
+    pub fn expect(&self, action: &DockerAction) {
+        let NodeRuntime::Docker(docker) = self;
+        if let DockerAction::Pull { image } = action {
+            docker.expect_pull(image);
+        }
+    }
+
     /// Reports how the runtime is and what happens to this node's containers,
     /// for as long as somebody listens.
     pub async fn watch(&self, report: &Report) {

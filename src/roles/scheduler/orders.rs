@@ -178,6 +178,10 @@ impl Core {
         retry: Delivery,
     ) {
         let id = &instance.id;
+        if !is_stop && error.reason == "Stopped" && instance.stop.is_some() {
+            // Its stop has overtaken it, and tells when it is gone.
+            return;
+        }
         let final_word = matches!(error.reason.as_str(), "Stopped" | "Conflict")
             || (error.status == 400 || error.status == 413 || error.status == 422);
         if is_stop || !final_word {

@@ -30,11 +30,23 @@ struct State {
     over: Option<Result<(), PullError>>,
 }
 
+/// An agent's part in a pull.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// How to end it.
+    cancel: Option<oneshot::Sender<()>>,
+    /// How it learns that; taken when it begins.
+    cancelled: Option<oneshot::Receiver<()>>,
+}
+
 impl DockerRuntime {
     /// Pulls an image, alone or together with others who want it.
     pub(super) async fn pull(&self, image: &str, report: &Report) -> Result<(), PullError> {
-        let (cancel, mut cancelled) = oneshot::channel();
-        lock(&self.pulling).insert(image.to_owned(), cancel);
+        self.expect_pull(image);
+        let cancelled = lock(&self.pulling).get_mut(image).and_then(|part| part.cancelled.take());
+        let Some(mut cancelled) = cancelled else {
+            return Err(PullError::Transient(format!("{image} is being pulled already")));
+        };
         let mut state = join(&self.daemon, image);
         let mut told = Instant::now();
         let outcome = loop {
@@ -58,9 +70,21 @@ impl DockerRuntime {
         outcome
     }
 
+    /// A pull is about to begin: from now on it can be cancelled. Actions are
+    /// carried out by tasks of their own, and one may overtake another.
+    pub fn expect_pull(&self, image: &str) {
+        let mut pulling = lock(&self.pulling);
+        if !pulling.contains_key(image) {
+            let (cancel, cancelled) = oneshot::channel();
+            let part = Part { cancel: Some(cancel), cancelled: Some(cancelled) };
+            pulling.insert(image.to_owned(), part);
+        }
+    }
+
     /// Ends this agent's part in a pull.
     pub(super) fn cancel_pull(&self, image: &str) {
-        if let Some(cancel) = lock(&self.pulling).remove(image) {
+        let cancel = lock(&self.pulling).get_mut(image).and_then(|part| part.cancel.take());
+        if let Some(cancel) = cancel {
             let _ = cancel.send(());
         }
     }
