@@ -322,7 +322,7 @@ fn heard(node: &NodeView, look: &Look) -> String {
 }
 
 fn docker(node: &NodeView, look: &Look) -> Cell {
-    if node.last_heartbeat_seconds_ago.is_none() {
+    if node.status == NodeStatus::Unknown {
         return Cell::new(""); // Nobody knows yet.
     }
     let (tone, word) = match node.docker.state {
