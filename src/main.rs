@@ -5,7 +5,12 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use kube_lite::cli::{Cli, Role};
 use kube_lite::roles::{agent, ctl, dev, scheduler};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -13,11 +18,11 @@ fn main() -> ExitCode {
         Role::Ctl(_) => 1,
         _ => std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8)),
     };
-    log_to_stderr(match &cli.role {
-        Role::Ctl(_) => "warn",
-        Role::Dev(_) => "warn,kube_lite=warn,kube_lite::events=info",
-        Role::Scheduler(_) | Role::Agent(_) => "info",
-    });
+    match &cli.role {
+        Role::Ctl(_) => log_to_stderr("warn", false),
+        Role::Dev(_) => log_to_stderr("warn,kube_lite::events=info", true),
+        Role::Scheduler(_) | Role::Agent(_) => log_to_stderr("info", false),
+    }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     let runtime = match runtime {
@@ -42,14 +47,72 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Logs go to stderr; `RUST_LOG` overrides what of them.
-fn log_to_stderr(default: &str) {
+/// Logs go to stderr; `RUST_LOG` overrides what of them. `brief`: for somebody who
+/// looks on, not for a file.
+fn log_to_stderr(default: &str, brief: bool) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt()
+    let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_target(false)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .compact()
-        .init();
+        // A terminal that was closed takes no complaints either.
+        .log_internal_errors(false)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    match brief {
+        true => subscriber.event_format(Brief).init(),
+        false => subscriber.compact().init(),
+    }
+}
+
+/// `15:13:17  hello-r1-x7k2p on node-1 is ready`, as `ctl events` shows it.
+struct Brief;
+
+impl<S, N> FormatEvent<S, N> for Brief
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let time = jiff::Zoned::now().strftime("%H:%M:%S");
+        match writer.has_ansi_escapes() {
+            true => write!(writer, "\x1b[2m{time}\x1b[0m  ")?,
+            false => write!(writer, "{time}  ")?,
+        }
+        let level = *event.metadata().level();
+        if level != Level::INFO {
+            write!(writer, "{level}: ")?;
+        }
+        let mut said = Said::default();
+        event.record(&mut said);
+        if !said.node.is_empty() {
+            write!(writer, "{}: ", said.node)?;
+        }
+        writeln!(writer, "{}", said.message)
+    }
+}
+
+/// The sentence of an event, and the node that says it.
+#[derive(Default)]
+struct Said {
+    message: String,
+    node: String,
+}
+
+impl Visit for Said {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "message" {
+            self.message = format!("{value:?}");
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "node" {
+            self.node = value.to_owned();
+        }
+    }
 }

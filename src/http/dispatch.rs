@@ -202,7 +202,7 @@ fn with_allow(reply: Reply, allow: &str) -> Reply {
 fn unknown_path(parts: &Parts, similar: &[String]) -> ApiError {
     let path = shown(parts.uri.path());
     let hint = match similar {
-        [] => "GET / says where to look".to_owned(),
+        [] => "GET / of the scheduler lists what there is".to_owned(),
         names => format!("did you mean {}?", names.join(" or ")),
     };
     ApiError::not_found(format!("There is nothing at {path}; {hint}"))

@@ -79,11 +79,16 @@ pub async fn bind(address: &str) -> anyhow::Result<TcpListener> {
         },
         None => TcpListener::bind(address).await,
     };
-    bound.with_context(|| {
-        format!(
+    let taken = matches!(&bound, Err(error) if error.kind() == io::ErrorKind::AddrInUse);
+    bound.with_context(|| match taken {
+        true => format!(
+            "cannot listen on {address}: another program, perhaps another kube-lite, listens there; \
+             stop it, or choose another port with --listen"
+        ),
+        false => format!(
             "cannot listen on {address}; it must be host:port with an address of this machine and \
              a port that nobody else listens on (choose with --listen)"
-        )
+        ),
     })
 }
 

@@ -13,7 +13,7 @@ pub mod progress;
 pub mod render;
 mod session;
 mod show;
-mod spec_file;
+pub mod spec_file;
 mod stop;
 mod wait;
 mod watch;

@@ -12,14 +12,24 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::cli::DevArgs;
 use crate::client::Client;
 use crate::model::view::{NodeStatus, WorkloadView};
-use crate::model::{ClusterId, Timing, WorkloadSpec};
+use crate::model::{ClusterId, Reason, Timing};
 use crate::paths::state_dir;
 use crate::roles::agent::docker::{DockerHandle, connect::Endpoint};
 use crate::roles::agent::message::Ending;
 use crate::roles::agent::runtime::Runtime;
 use crate::roles::agent::{self, AgentConfig, RunningAgent};
+use crate::roles::ctl::{render::words::count, spec_file};
 use crate::roles::scheduler::{self, RunningScheduler, SchedulerConfig};
 use crate::roles::signals::StopSignal;
+
+/// One line on standard output. Whoever read it may have gone (`kube-lite dev | head`,
+/// a closed terminal); the containers must be taken away all the same.
+macro_rules! say {
+    ($($line:tt)*) => {{
+        let mut out = std::io::stdout().lock();
+        let _ = writeln!(out, $($line)*).and_then(|()| out.flush());
+    }};
+}
 
 /// The end, containers included, takes at most this long.
 const END: Duration = Duration::from_secs(14);
@@ -29,28 +39,31 @@ const END: Duration = Duration::from_secs(14);
 /// # Errors
 /// When the sandbox cannot start.
 pub async fn run(args: DevArgs) -> anyhow::Result<()> {
-    let mut stop = StopSignal::listen()?;
+    let mut stop = StopSignal::listen()?.or_hang_up()?;
     let spec = match &args.deploy {
         None => None,
         Some(file) => Some(read_spec(file)?),
     };
     let began = Instant::now();
-    let Some(sandbox) = Sandbox::start(&args, &mut stop).await? else { return Ok(()) };
+    let Some(sandbox) = Sandbox::start(&args, &mut stop).await? else {
+        say!("stopped before it had started");
+        return Ok(());
+    };
     let url = format!("http://{}", sandbox.scheduler.local_addr());
-    println!(
-        "kube-lite dev: {} node(s), API at {url} ({} ms)",
-        args.nodes,
+    say!(
+        "kube-lite dev: {}, API at {url} ({} ms)",
+        count(args.nodes.into(), "node"),
         began.elapsed().as_millis()
     );
-    println!("state is kept in {} (--fresh forgets it)", sandbox.directory.display());
+    say!("state is kept in {} (--fresh forgets it)", sandbox.directory.display());
     let outcome = tokio::select! {
         () = stop.told() => Ok(()),
         failed = attend(&url, &args, spec) => failed,
     };
-    println!("stopping; the containers go with it (Ctrl-C again: leave at once)");
+    say!("stopping; the containers go with it (Ctrl-C again: leave at once)");
     tokio::select! {
         () = sandbox.end() => {}
-        () = stop.told() => println!("left; the next `kube-lite dev` removes what remains"),
+        () = stop.told() => say!("left; the next `kube-lite dev` removes what remains"),
     }
     outcome
 }
@@ -71,10 +84,18 @@ async fn attend(url: &str, args: &DevArgs, spec: Option<Bytes>) -> anyhow::Resul
     match spec {
         Some(bytes) => deploy(url, args.nodes, bytes, &ctl).await?,
         None => {
-            println!("\nDeploy something:");
-            println!("  {ctl} deploy -f examples/hello.json");
-            println!("  {ctl} nodes");
-            println!("  {ctl} events --follow\n");
+            let known = Client::new(url)?.workloads().await?;
+            if !known.is_empty() {
+                let names: Vec<&str> = known.iter().map(|view| view.spec.name.as_str()).collect();
+                say!("deployed in an earlier run, starting again: {}", names.join(", "));
+                say!("\nSee how they are, or deploy something else:");
+                say!("  {ctl} workloads");
+            } else {
+                say!("\nDeploy something:");
+            }
+            say!("  {ctl} deploy -f examples/hello.json");
+            say!("  {ctl} nodes");
+            say!("  {ctl} events --follow\n");
         }
     }
     std::future::pending().await
@@ -85,19 +106,19 @@ async fn deploy(url: &str, nodes: u32, bytes: Bytes, ctl: &str) -> anyhow::Resul
     all_alive(&client, nodes).await?;
     let deployed = client.deploy(bytes).await.context("the workload was not accepted")?;
     for warning in &deployed.warnings {
-        println!("note: {warning}");
+        say!("note: {warning}");
     }
     let name = deployed.id;
-    println!("deployed {name}, revision {}", deployed.revision);
+    say!("deployed {name}, revision {}", deployed.revision);
     let view = until_ready(&client, name.as_str()).await?;
-    println!("\n{name} is up: {}/{} ready", view.ready, view.desired);
+    say!("\n{name} is up: {}/{} ready", view.ready, view.desired);
     for endpoint in client.discover(name.as_str()).await?.endpoints {
-        println!("  http://{}  {} on {}", endpoint.address, endpoint.instance_id, endpoint.node_id);
+        say!("  http://{}  {} on {}", endpoint.address, endpoint.instance_id, endpoint.node_id);
     }
-    println!("\nTry next, in another terminal:");
-    println!("  {ctl} instances {name}");
-    println!("  docker kill <one of them>, then: {ctl} explain {name}");
-    println!("  {ctl} scale {name} 5\n");
+    say!("\nTry next, in another terminal:");
+    say!("  {ctl} instances {name}");
+    say!("  docker kill <one of them>, then: {ctl} explain {name}");
+    say!("  {ctl} scale {name} 5\n");
     Ok(())
 }
 
@@ -114,7 +135,7 @@ async fn all_alive(client: &Client, nodes: u32) -> anyhow::Result<()> {
         if !said && began.elapsed() > Duration::from_secs(2) {
             said = true;
             let why = views.iter().find_map(|n| n.message.clone()).unwrap_or_default();
-            println!("waiting for all {nodes} node(s) to be able: {why}");
+            say!("not all {nodes} nodes can run containers yet: {why}");
         }
         sleep(Duration::from_millis(20)).await;
     }
@@ -122,20 +143,26 @@ async fn all_alive(client: &Client, nodes: u32) -> anyhow::Result<()> {
 
 /// Waits until a workload is as wanted, saying what it waits for.
 async fn until_ready(client: &Client, name: &str) -> anyhow::Result<WorkloadView> {
-    let mut said = String::new();
+    let mut said = None;
     loop {
         let view = client.workload(name).await?;
         if view.ready + view.done >= view.desired && view.stopping == 0 {
             return Ok(view);
         }
-        let why = view.reasons.first().map(|why| why.message.clone()).unwrap_or_default();
-        let word = view.reasons.first().map(|why| format!("{}", why.reason)).unwrap_or_default();
-        let line = format!("  {}/{} ready, {word}", view.ready, view.desired);
-        if line != said {
-            println!("{line}: {why}");
-            let _ = std::io::stdout().flush();
-            said = line;
+        // The usual course of things is seen from the events.
+        let usual = [
+            Reason::Ordered,
+            Reason::Queued,
+            Reason::Pulling,
+            Reason::Starting,
+            Reason::HealthStarting,
+        ];
+        let why = view.reasons.into_iter().find(|why| !usual.contains(&why.reason));
+        let word = why.as_ref().map(|why| why.reason);
+        if let Some(why) = why.filter(|_| word != said) {
+            say!("  {}/{} ready, {}: {}", view.ready, view.desired, why.reason, why.message);
         }
+        said = word.or(said);
         sleep(Duration::from_millis(50)).await;
     }
 }
@@ -227,12 +254,13 @@ impl Sandbox {
             .flatten()
             .collect();
         if endings.is_empty() || !left.is_empty() {
-            eprintln!(
+            let _ = writeln!(
+                std::io::stderr(),
                 "not everything was gone in time ({}); the next `kube-lite dev` removes what is left",
                 if left.is_empty() { "no answer".to_owned() } else { left.join(", ") }
             );
         } else {
-            println!("all gone");
+            say!("all gone");
         }
     }
 }
@@ -242,8 +270,10 @@ impl Sandbox {
 async fn remove_leftovers(docker: &DockerHandle, cluster: &ClusterId) {
     match docker.remove_cluster(cluster).await {
         Ok(0) => {}
-        Ok(count) => println!("removed {count} container(s) that an earlier run had left"),
-        Err(error) => println!("Docker does not answer yet ({error:#}); the nodes wait for it"),
+        Ok(left) => {
+            say!("removed {} that an earlier run had left", count(left as u64, "container"));
+        }
+        Err(error) => say!("Docker does not answer yet ({error:#}); the nodes wait for it"),
     }
 }
 
@@ -277,9 +307,5 @@ fn write_cluster(file: &Path) -> anyhow::Result<ClusterId> {
 /// Reads the file before anything is started, so that a mistake in it is told
 /// at once. The server checks it again.
 fn read_spec(file: &Path) -> anyhow::Result<Bytes> {
-    let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    crate::model::parse::from_people::<WorkloadSpec>(&bytes)
-        .and_then(|spec| crate::model::validate::validate(&spec))
-        .map_err(|error| anyhow::anyhow!("{}: {}", file.display(), error.error))?;
-    Ok(bytes.into())
+    spec_file::load(file).map_err(|problem| anyhow::anyhow!(problem))
 }

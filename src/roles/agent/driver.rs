@@ -122,6 +122,8 @@ pub struct Driver {
     wake_at: Option<Millis>,
     /// What was last said about the scheduler, so that it is said once.
     last_trouble: Option<String>,
+    /// Told to end: that nobody answers any more is no news then.
+    ending: bool,
 }
 
 impl Driver {
@@ -150,6 +152,7 @@ impl Driver {
             next_ticket: 0,
             wake_at: Some(0),
             last_trouble: None,
+            ending: false,
         };
         (driver, AgentInbox { calls: calls_in })
     }
@@ -288,6 +291,8 @@ impl Driver {
     fn mention(&mut self, input: &Input) {
         let node = self.node.as_str();
         match input {
+            Input::Shutdown { .. } => self.ending = true,
+            Input::Registered(Err(_)) | Input::Beat { outcome: Err(_), .. } if self.ending => {}
             Input::Registered(Ok(registration)) => {
                 let response = &registration.response;
                 self.last_trouble = None;

@@ -64,7 +64,8 @@ impl Reader<'_> {
     /// the oldest that is.
     async fn reopen_after_gap(&mut self) -> Result<Lines, ClientError> {
         self.session.remark(
-            "some events may have been missed: the scheduler keeps only so many; going on with the oldest",
+            "some events may have been missed: the scheduler was restarted, or keeps only so many; \
+             going on with the oldest it has",
         );
         self.last = None;
         self.open().await

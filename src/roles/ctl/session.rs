@@ -95,7 +95,7 @@ impl Session {
         let (Stop::Failed(text), Some(404)) = (&stop, error.status()) else { return stop };
         let Ok(list) = self.client.workloads().await else { return stop };
         let names = || list.iter().map(|view| view.spec.name.as_str());
-        let says_more = text.contains("kube-lite ctl ");
+        let says_more = text.contains("kube-lite ctl ") || text.contains("known are: ");
         let advice = match stop::closest(workload, names()) {
             // It exists after all: something else is missing.
             Some(name) if name == workload => return stop,

@@ -41,6 +41,19 @@ pub fn read(path: &str) -> Result<SpecFile, Stop> {
     Ok(SpecFile { name, text: bytes.into() })
 }
 
+/// Reads a file and checks it, for those who are no command of ours.
+///
+/// # Errors
+/// When it cannot be read, or is no spec that the scheduler would take: what is
+/// wrong with it, and where.
+pub fn load(path: &std::path::Path) -> Result<Bytes, String> {
+    let path = path.to_string_lossy();
+    read(&path).map(|file| file.text).map_err(|stop| match stop {
+        Stop::Failed(text) | Stop::Usage(text) => text,
+        other => format!("cannot read {path}: {other:?}"),
+    })
+}
+
 fn in_words(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => "there is no such file".to_owned(),

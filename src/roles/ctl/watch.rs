@@ -81,8 +81,8 @@ async fn again_and_again<T>(
         let look = session.look();
         if session.on_terminal && !session.json() {
             let text = render(&page, &look);
-            let height = session.size().map_or(24, |(_, height)| height);
-            let screen = screen(&text, &trouble, session.client.base(), height.into());
+            let size = session.size().unwrap_or((80, 24));
+            let screen = screen(&text, &trouble, session.client.base(), size);
             if screen != shown {
                 // Home, the page, and away with what was below it.
                 let lines = screen.replace('\n', "\x1b[K\n");
@@ -115,24 +115,40 @@ async fn again_and_again<T>(
     }
 }
 
-/// A page as it fits on a screen of `height` lines, with a word on top.
-fn screen(text: &str, trouble: &Option<String>, base: &str, height: usize) -> String {
+/// A page as it fits on a screen of this width and height, with a word on top.
+fn screen(text: &str, trouble: &Option<String>, base: &str, (width, height): (u16, u16)) -> String {
     let head = match trouble {
         Some(trouble) => format!("{} This is the last that was known:", sentence(trouble)),
         None => format!("{base}, every {} s; Ctrl-C ends it", EVERY.as_secs()),
     };
     let lines: Vec<&str> = text.lines().collect();
-    // One line for the cursor, two for the head, one for the remark below.
-    let room = height.saturating_sub(4).max(1);
+    // One line for the cursor, one below the head, one for the remark below.
+    let mut room = usize::from(height).saturating_sub(3 + rows(&head, width));
     let mut screen = format!("{head}\n\n");
-    for line in lines.iter().take(room) {
+    let mut shown = 0;
+    for line in &lines {
+        let needed = rows(line, width);
+        if needed > room && shown > 0 {
+            break;
+        }
+        room = room.saturating_sub(needed);
+        shown += 1;
         screen.push_str(line);
         screen.push('\n');
     }
-    if lines.len() > room {
-        screen.push_str(&format!("… {} more lines\n", lines.len() - room));
+    if lines.len() > shown {
+        screen.push_str(&format!("… {} more lines\n", lines.len() - shown));
     }
     screen
+}
+
+/// On how many rows a terminal of this width shows a line, colours aside.
+fn rows(line: &str, width: u16) -> usize {
+    let mut pieces = line.split("\x1b[");
+    let first = pieces.next().unwrap_or_default().chars().count();
+    let visible = |piece: &str| piece.split_once('m').map_or(0, |(_, text)| text.chars().count());
+    let columns = first + pieces.map(visible).sum::<usize>();
+    columns.div_ceil(usize::from(width.max(1))).max(1)
 }
 
 #[cfg(test)]
@@ -143,13 +159,28 @@ mod tests {
     fn a_page_never_outgrows_the_screen() {
         let text = "1\n2\n3\n4\n5\n";
         let head = "http://h:1, every 1 s; Ctrl-C ends it\n\n";
-        assert_eq!(screen(text, &None, "http://h:1", 24), format!("{head}{text}"));
+        assert_eq!(screen(text, &None, "http://h:1", (80, 24)), format!("{head}{text}"));
         assert_eq!(
-            screen(text, &None, "http://h:1", 7),
+            screen(text, &None, "http://h:1", (80, 7)),
             format!("{head}1\n2\n3\n… 2 more lines\n")
         );
         let trouble = Some("cannot reach it.".to_owned());
         let wanted = "cannot reach it. This is the last that was known:\n\n1\n… 4 more lines\n";
-        assert_eq!(screen(text, &trouble, "http://h:1", 2), wanted);
+        assert_eq!(screen(text, &trouble, "http://h:1", (80, 2)), wanted);
+    }
+
+    #[test]
+    fn long_lines_take_more_than_one_row() {
+        for (line, wanted) in [
+            ("", 1),
+            ("1234567890", 1),
+            ("12345678901", 2),
+            ("\x1b[2m1234567890\x1b[0m", 1),
+            ("\x1b[2m12345\x1b[0m\x1b[31m678901\x1b[0m", 2),
+        ] {
+            assert_eq!(rows(line, 10), wanted, "{line:?}");
+        }
+        let text = "12345678901\n2\n3\n";
+        assert!(screen(text, &None, "h", (10, 8)).ends_with("12345678901\n… 2 more lines\n"));
     }
 }

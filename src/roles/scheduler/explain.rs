@@ -134,7 +134,14 @@ fn hints(name: &WorkloadId, waiting_for: &[Why]) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if has(&[Reason::ImageNotFound, Reason::ImageDenied, Reason::PullFailed]).is_some() {
+    if has(&[Reason::PullFailed]).is_some() {
+        hints.push(
+            "check that the nodes reach the image's registry (network, DNS, proxy of Docker), or load \
+             the image there by hand; it is tried again by itself"
+                .to_owned(),
+        );
+    }
+    if has(&[Reason::ImageNotFound, Reason::ImageDenied]).is_some() {
         hints.push("check the image's name and that each node may pull it".to_owned());
     }
     hints

@@ -295,7 +295,7 @@ impl Core {
         let after = self.state.nodes.get(id).map(|n| n.docker.state);
         if after != Some(before.docker.state) {
             let message = match after {
-                Some(DockerState::Ok) => format!("Docker on node {id} answers again"),
+                Some(DockerState::Ok) => format!("Docker on node {id} answers"),
                 Some(DockerState::Hung) => {
                     format!("Docker on node {id} does not answer; its instances keep their state")
                 }

@@ -40,7 +40,10 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// It cannot be opened.
-    #[error("cannot open the state in {path}")]
+    #[error(
+        "cannot open the state in {path}; its directory must be one that this user may write to \
+         (choose with --data-dir)"
+    )]
     Open {
         /// The file.
         path: PathBuf,

@@ -322,6 +322,9 @@ fn heard(node: &NodeView, look: &Look) -> String {
 }
 
 fn docker(node: &NodeView, look: &Look) -> Cell {
+    if node.status == NodeStatus::Unknown {
+        return Cell::new(""); // Nobody knows yet.
+    }
     let (tone, word) = match node.docker.state {
         DockerState::Ok => return Cell::toned(Tone::Good, "ok"),
         DockerState::Away => (Tone::Bad, "away"),

@@ -95,10 +95,19 @@ pub fn table(look: &Look, columns: &[Column], rows: &[Vec<Cell>]) -> String {
     }
     let mut text = String::new();
     for line in table.lines() {
-        text.push_str(line.trim_end());
+        text.push_str(&without_padding(&line));
         text.push('\n');
     }
     text
+}
+
+/// The line without the blanks that fill its last column: a coloured cell has them
+/// before its closing code, and a terminal would wrap them.
+fn without_padding(line: &str) -> String {
+    match line.strip_suffix("\x1b[0m") {
+        Some(painted) => format!("{}\x1b[0m", painted.trim_end()),
+        None => line.trim_end().to_owned(),
+    }
 }
 
 /// Whether enough room is left for the last column to be wrapped decently;
