@@ -16,7 +16,7 @@ use super::heartbeat;
 use super::home::Home;
 use super::message::{
     Action, CallError, ContainerEvent, DockerReport, Ending, EventKind, Input, LaunchOutcome,
-    Millis, Moment, Ticket,
+    Millis, Moment, PullError, Ticket,
 };
 use super::runtime::{NodeRuntime, Report};
 use crate::client::Client;
@@ -335,9 +335,15 @@ impl Driver {
                 tracing::warn!(node, "{id}: {why}; looking whether it was started");
             }
             Input::Pulled { image, outcome: Ok(()) } => tracing::info!(node, "pulled {image}"),
-            Input::Pulled { image, outcome: Err(why) } => {
-                tracing::warn!(node, "{image} was not pulled: {why:?}");
-            }
+            Input::Pulled { image, outcome: Err(why) } => match why {
+                PullError::Final { message, .. } => {
+                    tracing::warn!(node, "{image} was not pulled: {message}");
+                }
+                PullError::Transient(why) => {
+                    tracing::warn!(node, "{image} was not pulled: {why}; trying again");
+                }
+                PullError::Cancelled => {}
+            },
             Input::Event(ContainerEvent { id, kind: EventKind::Die { exit_code }, .. }) => {
                 tracing::info!(node, "{id} ended with exit code {exit_code}");
             }
