@@ -1,8 +1,10 @@
 //! The sandbox's own life: `--deploy`, being killed and started again, `--fresh`,
 //! and an end that takes no longer than it may.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use kube_lite::model::wire::labels;
 use kube_lite_testkit::sandbox::hello;
 use kube_lite_testkit::{LONG, SHORT, Sandbox, http, until};
 use nix::sys::signal::Signal;
@@ -93,4 +95,20 @@ async fn a_closed_terminal_ends_it_too() {
     sandbox.process.signal(Signal::SIGHUP);
     assert!(sandbox.process.wait(SHORT).success());
     assert_eq!(sandbox.truth.all().await, [], "{}", sandbox.process.output());
+}
+
+/// A sandbox that is started again spreads what it was told before over all its
+/// nodes: it does not give everything to the first one that answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sandbox_started_again_spreads_over_all_its_nodes() {
+    let mut sandbox = Sandbox::start(BIN).await;
+    sandbox.deploy(&hello("web", 3)).await;
+    sandbox.ready("web", 3).await;
+    assert!(sandbox.interrupt().success());
+    let Sandbox { directory, .. } = sandbox;
+    let again = Sandbox::start_in(BIN, directory, &["--nodes", "3"], &[]).await;
+    again.ready("web", 3).await;
+    let running = again.runs("web", 3).await;
+    let nodes: BTreeSet<&str> = running.iter().map(|c| c.label(labels::NODE)).collect();
+    assert_eq!(nodes.len(), 3, "{running:?}");
 }

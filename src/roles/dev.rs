@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::cli::DevArgs;
 use crate::client::Client;
 use crate::model::view::{NodeStatus, WorkloadView};
-use crate::model::{ClusterId, Reason, Timing};
+use crate::model::{ClusterId, NodeId, Reason, Timing};
 use crate::paths::state_dir;
 use crate::roles::agent::docker::{DockerHandle, connect::Endpoint};
 use crate::roles::agent::message::Ending;
@@ -194,12 +194,15 @@ impl Sandbox {
             cors_origins: args.cors_origin.clone(),
             timing: timing.clone(),
             cluster: Some(cluster.clone()),
-            forget_nodes: true,
+            only_nodes: Some((1..=args.nodes).map(node_id).collect()),
         })
         .await?;
+        let mut clearing = std::pin::pin!(remove_leftovers(&docker, &cluster));
         tokio::select! {
-            () = remove_leftovers(&docker, &cluster) => {}
+            () = &mut clearing => {}
             () = stop.told() => {
+                // What an earlier run left goes all the same, if it can.
+                let _ = timeout(END, clearing).await;
                 scheduler.shutdown().await;
                 return Ok(None);
             }
@@ -215,7 +218,7 @@ impl Sandbox {
                 scheduler_url: url.clone(),
                 listen: format!("127.0.0.1:{port}"),
                 advertise: None,
-                node_id: Some(format!("node-{number}").into()),
+                node_id: Some(node_id(number)),
                 data_dir: None,
                 runtime: Runtime::Docker(docker.clone()),
                 timing: timing.clone(),
@@ -263,6 +266,11 @@ impl Sandbox {
             say!("all gone");
         }
     }
+}
+
+/// The name of the sandbox's node of this number.
+fn node_id(number: u32) -> NodeId {
+    format!("node-{number}").into()
 }
 
 /// What an earlier run left behind when it was killed. Without Docker there is

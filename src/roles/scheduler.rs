@@ -40,7 +40,7 @@ use self::message::Record;
 use self::store::Store;
 use crate::cli::SchedulerArgs;
 use crate::http::{self, Options, Origins};
-use crate::model::{ClusterId, Timing};
+use crate::model::{ClusterId, NodeId, Timing};
 use crate::paths::state_dir;
 use crate::roles::signals::StopSignal;
 
@@ -57,8 +57,9 @@ pub struct SchedulerConfig {
     pub timing: Timing,
     /// The cluster to be, if there is no state yet; a new one when not given.
     pub cluster: Option<ClusterId>,
-    /// Forget the nodes of the time before: the sandbox makes its own.
-    pub forget_nodes: bool,
+    /// Of the nodes of the time before, remember only these: the sandbox makes its
+    /// own, and waits for all of them before it places anything. `None`: all.
+    pub only_nodes: Option<Vec<NodeId>>,
 }
 
 /// A scheduler that runs.
@@ -130,9 +131,11 @@ fn open(config: &SchedulerConfig, clock: &Clock) -> anyhow::Result<(Core, Store)
     };
     let mut records = store.load()?;
     let mut first: Vec<Record> = Vec::new();
-    if config.forget_nodes {
-        let nodes: Vec<String> =
-            records.keys().filter(|key| key.starts_with("node/")).cloned().collect();
+    if let Some(kept) = &config.only_nodes {
+        let is_other = |key: &&String| {
+            key.strip_prefix("node/").is_some_and(|id| kept.iter().all(|kept| kept.as_str() != id))
+        };
+        let nodes: Vec<String> = records.keys().filter(is_other).cloned().collect();
         for key in nodes {
             records.remove(&key);
             first.push(Record { key, value: None });
@@ -185,7 +188,7 @@ pub async fn run(args: SchedulerArgs) -> anyhow::Result<()> {
         cors_origins: args.cors_origin,
         timing: Timing::default(),
         cluster: None,
-        forget_nodes: false,
+        only_nodes: None,
     })
     .await?;
     tracing::info!("scheduler listens on http://{}", running.local_addr());

@@ -57,8 +57,24 @@ impl Endpoint {
     }
 
     fn away(&self, cause: String) -> Trouble {
-        Trouble::Away { endpoint: self.to_string(), cause }
+        Trouble::Away { endpoint: self.to_string(), cause: advice(&cause).unwrap_or(cause) }
     }
+}
+
+/// What is in the way, and what to do about it, where that is known.
+fn advice(cause: &str) -> Option<String> {
+    let known = [
+        (
+            "Permission denied",
+            "permission denied; `sudo usermod -aG docker $USER` and log in again, or run as root",
+        ),
+        (
+            "No such file",
+            "there is no such socket; install and start Docker, or say where it is: DOCKER_HOST",
+        ),
+        ("Connection refused", "nobody listens there; start Docker, or set DOCKER_HOST"),
+    ];
+    known.iter().find(|(word, _)| cause.contains(word)).map(|(_, text)| (*text).to_owned())
 }
 
 impl std::fmt::Display for Endpoint {
