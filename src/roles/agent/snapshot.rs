@@ -183,6 +183,10 @@ impl AgentCore {
             None if !self.synced => {
                 (Reason::Queued, "waits for the agent's first look at its containers".to_owned())
             }
+            None if instance.prepared => {
+                let before = instance.order.after.as_ref().map_or("another", InstanceId::as_str);
+                (Reason::Prepared, format!("its image is here; it starts when {before} is gone"))
+            }
             None => (Reason::Queued, "waits for its turn".to_owned()),
         }
     }

@@ -276,17 +276,13 @@ impl Core {
         let now = self.state.now;
         let Some(instance) = self.state.instances.get(id) else { return };
         let lost = self.state.is_lost(instance);
-        let min_ready = self
-            .state
-            .workloads
-            .get(&instance.workload)
-            .map_or(0, |w| u64::from(w.spec.min_ready_seconds) * 1000);
-        let ready_at = ready_at(instance, min_ready);
+        let ready_at = ready_at(instance, self.min_ready_ms(instance));
         if let Some(at) = ready_at.filter(|at| *at > now) {
             self.agenda.deadlines.insert((at, Deadline::Instance(id.clone())));
         }
         let ready = ready_at.is_some_and(|at| at <= now);
-        let share = share(instance, ready, lost);
+        let waits = self.state.waits_for_predecessor(instance);
+        let share = share(instance, ready, lost, waits);
         if share == instance.share && ready == instance.ready {
             self.mark_replica_of(id);
             return;
@@ -303,6 +299,28 @@ impl Core {
         self.mark_replica_of(id);
         if became_ready {
             self.note_ready(id);
+        }
+    }
+
+    /// How long an instance must have been healthy to be ready. One without a
+    /// probe has to prove itself in a rollout, unless it was said for how long.
+    fn min_ready_ms(&self, instance: &Instance) -> u64 {
+        let Some(workload) = self.state.workloads.get(&instance.workload) else { return 0 };
+        let given = u64::from(workload.spec.min_ready_seconds) * 1000;
+        let arrives = workload.rollout.as_ref().is_some_and(|rollout| rollout.is_open())
+            && instance.revision == workload.revision
+            && !instance.ready;
+        let probed = workload.template(instance.revision).is_none_or(|t| t.health_check.is_some());
+        if given == 0 && arrives && !probed { self.timing.probeless_ready_ms } else { given }
+    }
+
+    /// Brings an instance's sums up to date, if something else has changed them.
+    pub(super) fn recount_if_changed(&mut self, id: &InstanceId) {
+        let Some(instance) = self.state.instances.get(id) else { return };
+        let waits = self.state.waits_for_predecessor(instance);
+        let lost = self.state.is_lost(instance);
+        if share(instance, instance.ready, lost, waits) != instance.share {
+            self.recount(id);
         }
     }
 
@@ -491,9 +509,9 @@ pub(super) fn ready_at(instance: &Instance, min_ready_ms: u64) -> Option<Millis>
 }
 
 /// What an instance adds to the sums.
-fn share(instance: &Instance, ready: bool, lost: bool) -> Share {
+fn share(instance: &Instance, ready: bool, lost: bool, waits: bool) -> Share {
     let over = instance.is_over();
-    let counts = !over && !lost;
+    let counts = !over && !lost && !waits;
     let effective = counts && instance.stop.is_none();
     Share {
         effective,

@@ -122,6 +122,9 @@ impl Core {
         if after.share.running && !before.share.running && !after.holds_ports {
             self.claim_asked_ports(id);
         }
+        if after.health() == Health::Unhealthy && before.health() != Health::Unhealthy {
+            self.fail_rollout(&after, "is unhealthy");
+        }
         if ended {
             self.instance_ended(&after);
         }
@@ -223,6 +226,7 @@ impl Core {
             revision: report.revision,
             node: report.node_id.clone(),
             replaces: report.replaces.clone(),
+            after: None,
             restarts: report.restarts,
             step: 0,
             binds_asked_ports: false,
@@ -326,10 +330,9 @@ impl Core {
         self.edit_replica(&name, number, |replica| replica.unaccounted = false);
         let Some(workload) = self.state.workloads.get(&name).cloned() else { return };
         let Some(replica) = workload.replicas.get(&number) else { return };
-        let has_another = replica
-            .instances
-            .iter()
-            .any(|i| self.state.instances.get(i).is_some_and(|i| i.share.effective));
+        // One of another revision is on its way out: what follows it is known.
+        let has_another = instance.revision != replica.revision
+            || self.live_in(replica).any(|i| self.state.is_current(&workload, replica, &i));
         if has_another || replica.done.is_some() {
             return;
         }
@@ -359,6 +362,12 @@ impl Core {
         let draw = self.draws.next();
         let verdict = judge(policy, ending, replica.step, ran_for_ms, &self.timing, draw);
         let failure = failure_of(instance, ending, self.state.wall);
+        let no_fault = matches!(ending, Ending::Exited(0)) && verdict == Verdict::Done
+            || ending == Ending::Vanished
+            || matches!(failure.reason, Reason::PortTaken | Reason::DockerUnavailable);
+        if !no_fault {
+            self.fail_rollout(instance, &failure.message);
+        }
         match verdict {
             Verdict::Done => {
                 let exit_code = seen.as_ref().and_then(|s| s.exit_code);

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::core::{Core, Deadline};
 use super::placement::{Placer, Refusals};
+use super::rollout::Bounds;
 use super::state::{Delivery, Instance, Replica, Share, Stop, StopCause, Workload};
 use crate::model::wire::DockerState;
 use crate::model::{Health, InstanceId, NodeId, Protocol, Reason, RestartPolicy, Why, WorkloadId};
@@ -62,24 +63,26 @@ impl Core {
             }
             return;
         };
-        let effective: Vec<Arc<Instance>> = replica
-            .instances
-            .iter()
-            .filter_map(|id| self.state.instances.get(id))
-            .filter(|i| i.share.effective)
-            .cloned()
-            .collect();
-        if effective.len() > 1 && !self.state.is_recovering(&workload) {
-            self.thin_out(name, &effective);
+        let followers: Vec<InstanceId> =
+            self.live_in(replica).filter(|i| i.after.is_some()).map(|i| i.id.clone()).collect();
+        for id in &followers {
+            self.recount_if_changed(id);
         }
-        let done = self.review_done(&workload, number, replica, &effective);
+        let (current, outgoing): (Vec<_>, Vec<_>) =
+            self.live_in(replica).partition(|i| self.state.is_current(&workload, replica, i));
+        if current.len() > 1 && !self.state.is_recovering(&workload) {
+            self.thin_out(name, &current);
+        }
+        let live: Vec<_> = current.iter().chain(&outgoing).cloned().collect();
+        let done = self.review_done(&workload, number, replica, &live);
         let place = match () {
             () if done => Place::Done,
-            () if !effective.is_empty() => Place::Filled,
+            () if !current.is_empty() => Place::Filled,
             () => self.place_of(&workload, number, replica),
         };
         self.file_replica(name, number, place);
-        if workload.healing == Some(number) && self.is_healed(replica, &effective, place) {
+        self.follow_transit(name, number, &current);
+        if workload.healing == Some(number) && self.is_healed(replica, &current, place) {
             self.edit_workload(name, |w| w.healing = None);
         }
     }
@@ -127,7 +130,8 @@ impl Core {
             return Place::Resting;
         }
         let guard = self.state.mass_loss.is_some();
-        if let Some(lost) = live().find(|i| self.state.is_lost(i)) {
+        let of_it = |i: &&Arc<Instance>| i.revision == replica.revision;
+        if let Some(lost) = live().filter(of_it).find(|i| self.state.is_lost(i)) {
             let replaced = workload.restart_policy(lost.revision) != RestartPolicy::Never;
             if !replaced || guard {
                 return Place::Resting;
@@ -215,6 +219,8 @@ impl Core {
         }
         self.stop_strays(name, &workload);
         self.heal_one(name, &workload);
+        self.advance_rollout(name);
+        let Some(workload) = self.state.workloads.get(name).cloned() else { return };
         self.start_missing(name, &workload);
     }
 
@@ -269,29 +275,53 @@ impl Core {
             return;
         }
         let bound = workload.desired() - workload.done.len() as u32;
+        let surge = Bounds::of(&workload.spec.strategy, workload.desired()).surge;
         let mut placer: Option<Placer> = None;
         let mut held = None;
-        for number in workload.missing.iter() {
+        for number in self.missing_in_order(workload) {
+            let Some(replica) = workload.replicas.get(&number) else { continue };
+            if self.live_in(replica).any(|i| self.state.is_current(workload, replica, &i)) {
+                // It was filed as missing before its revision was decided anew.
+                continue;
+            }
             let tally = self.state.tally(name);
-            if tally.occupied() >= bound {
+            // What has something to replace may surge; what is simply missing may not.
+            let replaces = self.live_in(replica).next().is_some();
+            if replaces && workload.is_frozen() {
+                continue;
+            }
+            if tally.occupied() >= bound + if replaces { surge } else { 0 } {
+                if replaces && self.start_in_place(name, workload, number, false).is_ok_and(|s| s) {
+                    continue;
+                }
                 held = Some(Why::new(
                     Reason::WaitingForStops,
-                    format!("{} instance(s) must be gone first", tally.stopping.max(1)),
+                    match tally.stopping {
+                        0 => "the wave before must be ready first".to_owned(),
+                        count => format!("{count} instance(s) must be gone first"),
+                    },
                 ));
                 break;
             }
             let placer = placer.get_or_insert_with(|| Placer::new(&self.state, name));
-            let Some(replica) = workload.replicas.get(number) else { continue };
             if let Some(why) = self.waits_for_its_node(replica) {
                 held = Some(why);
                 self.agenda.starved.insert(name.clone());
                 continue;
             }
-            let wants = workload.asked_ports();
+            let wants = workload.asked_ports(replica.revision);
             match placer.place(&self.state, &wants, replica.pin.as_ref()) {
-                Ok(node) => self.start_instance(name, workload, *number, node, &wants),
+                Ok(node) => self.start_instance(name, workload, number, node, &wants, None),
                 Err(refusals) => {
-                    held = Some(no_room(&refusals));
+                    let mut why = no_room(&refusals);
+                    if why.reason == Reason::PortTaken {
+                        match self.start_in_place(name, workload, number, true) {
+                            Ok(true) => continue,
+                            Ok(false) => {}
+                            Err(reason) => why.message = format!("{}; {reason}", why.message),
+                        }
+                    }
+                    held = Some(why);
                     self.agenda.starved.insert(name.clone());
                     break;
                 }
@@ -300,11 +330,53 @@ impl Core {
         self.hold(name, held);
     }
 
+    /// Missing replicas: those that have nothing at all before those that only
+    /// move on.
+    fn missing_in_order(&self, workload: &Workload) -> Vec<u32> {
+        if workload.transit.is_empty() {
+            return workload.missing.iter().copied().collect();
+        }
+        let has_something = |number: &u32| {
+            workload.replicas.get(number).is_some_and(|r| self.live_in(r).next().is_some())
+        };
+        let (moving, bare): (Vec<u32>, Vec<u32>) =
+            workload.missing.iter().copied().partition(has_something);
+        bare.into_iter().chain(moving).collect()
+    }
+
+    /// Starts a replacement on the node of what it replaces, to be launched when
+    /// that is gone. Says whether it did; an error is why it may not.
+    fn start_in_place(
+        &mut self,
+        name: &WorkloadId,
+        workload: &Workload,
+        number: u32,
+        surge_is_impossible: bool,
+    ) -> Result<bool, String> {
+        let Some(replica) = workload.replicas.get(&number) else { return Ok(false) };
+        let Some(old) = self.place_in_place(workload, replica, surge_is_impossible)? else {
+            return Ok(false);
+        };
+        let wants = workload.asked_ports(replica.revision);
+        self.note_instance(
+            &old,
+            "ReplacedInPlace",
+            format!(
+                "there is no room beside {} on {}: its replacement is prepared there and takes its \
+                 place, so one replica less is ready for a moment",
+                old.id, old.node
+            ),
+        );
+        let node = old.node.clone();
+        self.start_instance(name, workload, number, node, &wants, Some(old.id.clone()));
+        Ok(true)
+    }
+
     /// A crash restart stays on its node: when that is not able just now but not
     /// lost either, it is waited for.
     fn waits_for_its_node(&self, replica: &Replica) -> Option<Why> {
         let node = replica.pin.as_ref().and_then(|id| self.state.nodes.get(id))?;
-        if node.lost || node.able() {
+        if node.lost || node.able() || node.draining {
             return None;
         }
         let (reason, what) = match node.docker.state {
@@ -341,10 +413,11 @@ impl Core {
         number: u32,
         node: NodeId,
         wants: &[(u16, Protocol)],
+        after: Option<InstanceId>,
     ) {
         let Some(replica) = workload.replicas.get(&number) else { return };
         let id = loop {
-            let id = InstanceId::new(name, workload.revision, self.draws.next());
+            let id = InstanceId::new(name, replica.revision, self.draws.next());
             if !self.state.instances.contains_key(&id) {
                 break id;
             }
@@ -353,18 +426,16 @@ impl Core {
             (Some(old), Some(failure)) if failure.instance == *old => {
                 format!("replacing {old}, which {}", failure.message)
             }
-            _ => match replica.instances.iter().find(|i| self.state.instances.contains_key(*i)) {
-                Some(lost) => format!("replacing {lost}, whose node is lost"),
-                None => format!("replica {number} had none"),
-            },
+            _ => self.why_missing(workload, number, replica),
         };
         let instance = Instance {
             id: id.clone(),
             workload: name.clone(),
             replica: number,
-            revision: workload.revision,
+            revision: replica.revision,
             node: node.clone(),
             replaces: replica.follows.clone(),
+            after,
             restarts: replica.restarts,
             step: replica.step,
             binds_asked_ports: workload.desired() == 1,
@@ -399,6 +470,23 @@ impl Core {
             }
         });
         self.agenda.orders.insert(id);
+    }
+
+    fn why_missing(&self, workload: &Workload, number: u32, replica: &Replica) -> String {
+        let mut known = replica.instances.iter().filter_map(|id| self.state.instances.get(id));
+        match known.rfind(|i| !i.is_over()) {
+            Some(old) if self.state.is_lost(old) => {
+                format!("replacing {}, whose node is lost", old.id)
+            }
+            Some(old) if old.revision != replica.revision => {
+                format!("moving on from {} to revision {}", old.id, replica.revision)
+            }
+            Some(old) if !self.state.is_current(workload, replica, old) => {
+                format!("moving {} off {}, which is being drained", old.id, old.node)
+            }
+            Some(old) => format!("replacing {}", old.id),
+            None => format!("replica {number} had none"),
+        }
     }
 
     /// Decides that an instance goes. What nobody was told of yet is simply
@@ -485,10 +573,10 @@ struct KeepRank {
 impl Workload {
     /// The host ports an instance started now has to get by number: those that
     /// are fixed, and those asked for by a single replica.
-    pub(super) fn asked_ports(&self) -> Vec<(u16, Protocol)> {
+    pub(super) fn asked_ports(&self, revision: u64) -> Vec<(u16, Protocol)> {
         let single = self.desired() == 1;
-        self.spec
-            .ports
+        self.template(revision)
+            .map_or(&self.spec.ports, |template| &template.ports)
             .iter()
             .filter(|port| port.host_port != 0 && (port.fixed || single))
             .map(|port| (port.host_port, port.protocol))

@@ -9,9 +9,10 @@ use super::chronicle::rfc3339;
 use super::core::ready_at;
 use super::message::Millis;
 use super::placement::{Refusal, refusal};
-use super::state::{Instance, Node, State, Workload};
+use super::state::{Instance, Node, RolloutState, State, Workload};
 use crate::model::view::{
-    DiscoverView, Endpoint, EventView, HealthView, NodeStatus, NodeView, RevisionView, WorkloadView,
+    DiscoverView, Endpoint, EventView, HealthView, NodeStatus, NodeView, RevisionView, RolloutView,
+    WorkloadView,
 };
 use crate::model::wire::DockerState;
 use crate::model::{
@@ -56,8 +57,38 @@ impl Snapshot {
             stopping: tally.stopping,
             restarts: workload.replicas.values().map(|r| u64::from(r.restarts)).sum(),
             reasons: self.reasons(name, workload),
-            rollout: None,
+            rollout: self.rollout(name, workload),
         }
+    }
+
+    fn rollout(&self, name: &WorkloadId, workload: &Workload) -> Option<RolloutView> {
+        let rollout = workload.rollout.as_ref()?;
+        let updated = workload
+            .replicas
+            .iter()
+            .filter(|&(number, replica)| {
+                replica.revision == rollout.to && !workload.transit.contains(number)
+            })
+            .count();
+        let waiting_for = match rollout.state {
+            RolloutState::Paused => Some("paused; `ctl rollout resume` lets it go on".to_owned()),
+            RolloutState::Done | RolloutState::Aborted => rollout.why.clone(),
+            RolloutState::Rolling | RolloutState::Aborting => Some(
+                self.reasons(name, workload)
+                    .into_iter()
+                    .next()
+                    .map_or_else(|| "the old instances to be gone".to_owned(), |why| why.message),
+            ),
+        };
+        Some(RolloutView {
+            from: rollout.from,
+            to: rollout.to,
+            state: rollout.state.as_str().to_owned(),
+            updated: updated as u32,
+            total: workload.desired(),
+            why: rollout.why.clone(),
+            waiting_for,
+        })
     }
 
     /// Why a workload is short of its count; empty when it is not.
@@ -239,6 +270,8 @@ impl Snapshot {
             by: revision.by.clone(),
             why: revision.why.clone(),
             current: *number == workload.revision,
+            head: *number == workload.head(),
+            outcome: revision.outcome.clone(),
             template: revision.template.clone(),
         });
         Some(views.collect())
@@ -269,6 +302,10 @@ impl Snapshot {
                 "heard, but does not answer orders at {}: is --advertise right, is the port open?",
                 node.address
             )),
+            (_, Some(Refusal::Draining)) => Some(match node.placed {
+                0 => "drained: gets nothing new".to_owned(),
+                left => format!("being drained: {left} instance(s) still to move"),
+            }),
             (_, Some(Refusal::Cordoned)) => Some("cordoned: gets nothing new".to_owned()),
             _ => None,
         };
@@ -277,6 +314,7 @@ impl Snapshot {
             address: node.address.clone(),
             status: node.status,
             schedulable: node.schedulable,
+            draining: node.draining,
             last_heartbeat_seconds_ago: node.heard.then_some(silent as f64 / 1000.0),
             instances: node.placed,
             docker,
