@@ -14,6 +14,8 @@ pub enum Reason {
     Ordered,
     /// The agent has noted the order and waits for its turn.
     Queued,
+    /// Everything is there; it is launched when what it follows is gone.
+    Prepared,
     /// The image is being pulled.
     Pulling,
     /// The container is being created and started.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::wire::DockerStatus;
-use super::{Health, InstanceId, NodeId, Why, WorkloadId, WorkloadSpec};
+use super::{Extent, Health, InstanceId, NodeId, Why, WorkloadId, WorkloadSpec};
 
 /// Answer to `POST /deploy`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,29 @@ pub struct DeployResponse {
     /// What the user should know, e.g. that a host port was not honoured.
     #[serde(default)]
     pub warnings: Vec<String>,
+}
+
+/// Body of `POST /workloads/{id}/rollout`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutRequest {
+    /// The image to roll to.
+    pub image: String,
+    /// Another `maxSurge` from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_surge: Option<Extent>,
+    /// Another `maxUnavailable` from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_unavailable: Option<Extent>,
+}
+
+/// Body of `POST /workloads/{id}/rollout/undo`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UndoRequest {
+    /// The revision to go back to; else the one before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<u64>,
 }
 
 /// Body of `PUT /workloads/{id}/scale`.
@@ -72,6 +95,9 @@ pub struct RolloutView {
     pub updated: u32,
     /// Replicas in all.
     pub total: u32,
+    /// Why it was aborted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// What it waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<String>,
@@ -91,6 +117,12 @@ pub struct RevisionView {
     pub why: String,
     /// Whether it is the one wanted now.
     pub current: bool,
+    /// Whether it is the last that was completely rolled out.
+    #[serde(default)]
+    pub head: bool,
+    /// How its rollout ended, if not well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
     /// What it is made of.
     pub template: super::Template,
 }
@@ -107,6 +139,9 @@ pub struct NodeView {
     pub status: NodeStatus,
     /// Whether it may get new instances.
     pub schedulable: bool,
+    /// Whether what runs on it is moving elsewhere.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
     /// Seconds since it was last heard; `null` if never in this epoch.
     pub last_heartbeat_seconds_ago: Option<f64>,
     /// Instances on it that are not over.

@@ -145,6 +145,10 @@ pub struct RunOrder {
     /// The instance it follows in its replica.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<InstanceId>,
+    /// The instance on this node that has to be gone before this one is launched:
+    /// they need the same host port. Its image is pulled before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<InstanceId>,
     /// The workload.
     pub workload: WorkloadId,
     /// The revision of its template.

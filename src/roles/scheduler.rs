@@ -1,7 +1,7 @@
 //! The scheduler: who is alive, what is desired, what is actual; closes the gap.
 //!
 //! Pure: [`core`] and the files it is spread over (`registry`, `intake`,
-//! `reconcile`, `placement`, `orders`, `users`, `replica`, `durable`, `state`,
+//! `reconcile`, `rollout`, `placement`, `orders`, `users`, `replica`, `durable`, `state`,
 //! `chronicle`), and for readers `views` and `explain`. Shells: [`driver`] (the
 //! task that owns the core), [`server`], [`store`], `dispatch`. This file puts
 //! them together.
@@ -19,11 +19,14 @@ pub mod placement;
 mod reconcile;
 mod registry;
 pub mod replica;
+pub mod rollout;
 pub mod server;
+mod starting;
 pub mod state;
 pub mod store;
 mod users;
 pub mod views;
+pub mod waves;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

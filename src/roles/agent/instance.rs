@@ -135,6 +135,8 @@ pub struct Instance {
     pub running: Option<Since>,
     /// Unix milliseconds of its start.
     pub started_wall_ms: Option<u64>,
+    /// All it takes is here, and it waits for the place of another.
+    pub prepared: bool,
     /// Its probe, while running and if it has one.
     pub prober: Option<Prober>,
     /// A process in it was killed for want of memory.
@@ -172,6 +174,8 @@ pub struct Gates {
     pub met_scheduler: bool,
     /// The image was seen on the node.
     pub image_seen: bool,
+    /// What it is to follow is gone, or there is nothing to follow.
+    pub may_launch: bool,
 }
 
 /// What comes next for an instance.
@@ -215,6 +219,7 @@ impl Instance {
             container: None,
             running: None,
             started_wall_ms: None,
+            prepared: false,
             prober: None,
             oom_killed: false,
             exit_code: None,
@@ -272,10 +277,21 @@ impl Instance {
                 } else if state == ContainerState::Created {
                     Next::Launch
                 } else {
-                    self.next_for_image(gates.image_seen)
+                    match self.next_for_image(gates.image_seen) {
+                        // Whatever it takes is here; its place is not free yet.
+                        Next::Launch if !gates.may_launch => Next::Rest(None),
+                        next => next,
+                    }
                 }
             }
         }
+    }
+
+    /// Whether all it takes to launch it is there.
+    pub fn is_prepared(&self, image_seen: bool) -> bool {
+        self.op.is_none()
+            && self.phase < Phase::Created
+            && self.next_for_image(image_seen) == Next::Launch
     }
 
     fn next_for_image(&self, seen: bool) -> Next {

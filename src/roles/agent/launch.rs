@@ -85,6 +85,7 @@ pub fn order_of(container_labels: &BTreeMap<String, String>, image: &str) -> Opt
         v: crate::model::wire::order_version(),
         id: id.into(),
         replaces: get(labels::REPLACES).map(Into::into),
+        after: None,
         workload: get(labels::WORKLOAD)?.into(),
         revision: get(labels::REVISION)?.parse().ok()?,
         replica: get(labels::REPLICA)?.parse().ok()?,

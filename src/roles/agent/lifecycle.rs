@@ -34,15 +34,18 @@ impl AgentCore {
     pub(super) fn advance(&mut self, id: &InstanceId) {
         let now = self.now();
         let (docker_ok, synced, met_scheduler) = (self.docker_ok(), self.synced, self.contact.met);
+        let may_launch = self.may_launch(id);
         let Some(instance) = self.instances.get_mut(id) else { return };
         let health_changed = instance.prober.as_mut().is_some_and(|prober| prober.pass_time(now));
         let image_seen = self.images_seen.contains(&instance.order.template.image);
-        let gates = Gates { now, docker_ok, synced, met_scheduler, image_seen };
+        let gates = Gates { now, docker_ok, synced, met_scheduler, image_seen, may_launch };
         let next = instance.next(&gates);
+        let prepared = !may_launch && synced && docker_ok && instance.is_prepared(image_seen);
+        let newly_prepared = prepared && !std::mem::replace(&mut instance.prepared, prepared);
         let rest_until = if let Next::Rest(until) = next { until } else { None };
         debug_assert!(rest_until.is_none_or(|until| until > now), "{id} rests until the past");
         self.reschedule(id, rest_until.map(|until| until.max(now + 1)));
-        if health_changed {
+        if health_changed || newly_prepared {
             self.news();
         }
         match next {
@@ -56,6 +59,31 @@ impl AgentCore {
             Next::Stop => self.stop_container(id),
             Next::Remove => self.remove_container(id),
             Next::Forget => self.forget(id),
+        }
+    }
+
+    /// Whether what `id` is to follow is gone: an instance that needs another
+    /// one's place is launched when that is free.
+    fn may_launch(&self, id: &InstanceId) -> bool {
+        let after = self.instances.get(id).and_then(|instance| instance.order.after.as_ref());
+        after.is_none_or(|before| {
+            self.instances.get(before).is_none_or(|before| {
+                matches!(before.container_state(), ContainerState::Ended | ContainerState::Gone)
+                    && before.phase.is_final()
+            })
+        })
+    }
+
+    /// Looks at those that waited for `gone`.
+    pub(super) fn advance_followers(&mut self, gone: &InstanceId) {
+        let followers: Vec<InstanceId> = self
+            .instances
+            .values()
+            .filter(|instance| instance.order.after.as_ref() == Some(gone))
+            .map(|instance| instance.order.id.clone())
+            .collect();
+        for id in &followers {
+            self.advance(id);
         }
     }
 
@@ -310,6 +338,7 @@ impl AgentCore {
         instance.death = Some(Death { at, seq, acknowledged: false, ran_for_ms, wall_ms });
         self.unacknowledged.insert((seq, wall_ms, id.clone()));
         self.consider_restart(id);
+        self.advance_followers(id);
         self.news();
     }
 

@@ -114,6 +114,7 @@ impl AgentCore {
             reason: why.as_ref().map(|(reason, _)| *reason),
             message: why.map(|(_, message)| message),
             replaces: order.replaces.clone(),
+            after: order.after.clone(),
             running_for_ms: match running {
                 true => instance.running.map(|since| since.age_ms(now)),
                 false => ran_for_ms,
@@ -183,6 +184,10 @@ impl AgentCore {
             Some(_) => (Reason::Starting, "its container is being created and started".to_owned()),
             None if !self.synced => {
                 (Reason::Queued, "waits for the agent's first look at its containers".to_owned())
+            }
+            None if instance.prepared => {
+                let before = instance.order.after.as_ref().map_or("another", InstanceId::as_str);
+                (Reason::Prepared, format!("its image is here; it starts when {before} is gone"))
             }
             None => (Reason::Queued, "waits for its turn".to_owned()),
         }

@@ -276,18 +276,20 @@ impl Core {
         let now = self.state.now;
         let Some(instance) = self.state.instances.get(id) else { return };
         let lost = self.state.is_lost(instance);
-        let min_ready = self
-            .state
-            .workloads
-            .get(&instance.workload)
-            .map_or(0, |w| u64::from(w.spec.min_ready_seconds) * 1000);
-        let ready_at = ready_at(instance, min_ready);
+        let spell = ready_at(instance, 0);
+        let min_ready_ms = match instance.ready && spell == instance.proven_in {
+            true => 0,
+            false => self.min_ready_ms(instance),
+        };
+        let ready_at = ready_at(instance, min_ready_ms);
         if let Some(at) = ready_at.filter(|at| *at > now) {
             self.agenda.deadlines.insert((at, Deadline::Instance(id.clone())));
         }
         let ready = ready_at.is_some_and(|at| at <= now);
-        let share = share(instance, ready, lost);
-        if share == instance.share && ready == instance.ready {
+        let waits = self.state.waits_for_predecessor(instance);
+        let share = share(instance, ready, lost, waits);
+        let proven_in = if ready { spell } else { None };
+        if share == instance.share && ready == instance.ready && proven_in == instance.proven_in {
             self.mark_replica_of(id);
             return;
         }
@@ -297,12 +299,37 @@ impl Core {
         if let Some(slot) = self.state.instances.get_mut(id) {
             let instance = Arc::make_mut(slot);
             instance.share = share;
+            if instance.ready && !ready {
+                instance.last_ready = Some(now);
+            }
             instance.ready = ready;
+            instance.proven_in = proven_in;
         }
         self.move_sums(id, &workload, &node, old, share);
         self.mark_replica_of(id);
         if became_ready {
             self.note_ready(id);
+        }
+    }
+
+    /// How long an instance must have been healthy to be ready. One without a
+    /// probe has to prove itself in a rollout, unless it was said for how long.
+    fn min_ready_ms(&self, instance: &Instance) -> u64 {
+        let Some(workload) = self.state.workloads.get(&instance.workload) else { return 0 };
+        let given = u64::from(workload.spec.min_ready_seconds) * 1000;
+        let arrives = workload.rollout.as_ref().is_some_and(|rollout| rollout.is_open())
+            && instance.revision == workload.revision;
+        let probed = workload.template(instance.revision).is_none_or(|t| t.health_check.is_some());
+        if given == 0 && arrives && !probed { self.timing.probeless_ready_ms } else { given }
+    }
+
+    /// Brings an instance's sums up to date, if something else has changed them.
+    pub(super) fn recount_if_changed(&mut self, id: &InstanceId) {
+        let Some(instance) = self.state.instances.get(id) else { return };
+        let waits = self.state.waits_for_predecessor(instance);
+        let lost = self.state.is_lost(instance);
+        if share(instance, instance.ready, lost, waits) != instance.share {
+            self.recount(id);
         }
     }
 
@@ -491,9 +518,9 @@ pub(super) fn ready_at(instance: &Instance, min_ready_ms: u64) -> Option<Millis>
 }
 
 /// What an instance adds to the sums.
-fn share(instance: &Instance, ready: bool, lost: bool) -> Share {
+fn share(instance: &Instance, ready: bool, lost: bool, waits: bool) -> Share {
     let over = instance.is_over();
-    let counts = !over && !lost;
+    let counts = !over && !lost && !waits;
     let effective = counts && instance.stop.is_none();
     Share {
         effective,

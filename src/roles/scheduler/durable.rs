@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::chronicle::rfc3339;
 use super::core::{Core, Deadline};
 use super::message::{Moment, Record};
-use super::state::{Done, Failure, Node, Replica, Revision, State, Workload};
+use super::state::{Done, Failure, Node, Replica, Revision, Rollout, State, Workload};
 use crate::model::view::NodeStatus;
 use crate::model::wire::DockerStatus;
 use crate::model::{ClusterId, DaemonId, InstanceId, NodeId, Timing, WorkloadId, WorkloadSpec};
@@ -48,6 +48,14 @@ struct WorkloadRecord {
     revisions: BTreeMap<u64, Revision>,
     /// Numbers of its replicas as inclusive ranges.
     replicas: Vec<(u32, u32)>,
+    /// Revisions that were completely rolled out; the current one where missing.
+    #[serde(default)]
+    heads: Vec<u64>,
+    #[serde(default)]
+    rollout: Option<Rollout>,
+    /// Numbers of replicas of another revision than the current one, by revision.
+    #[serde(default)]
+    outdated: BTreeMap<u64, Vec<(u32, u32)>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -56,6 +64,8 @@ struct NodeRecord {
     key: String,
     address: String,
     schedulable: bool,
+    #[serde(default)]
+    draining: bool,
     was_alive: bool,
     #[serde(default)]
     daemon: Option<DaemonId>,
@@ -139,6 +149,9 @@ impl Core {
                         .map(|(number, revision)| (*number, revision.as_ref().clone()))
                         .collect(),
                     replicas: ranges(workload.replicas.keys().copied()),
+                    heads: workload.heads.iter().copied().collect(),
+                    rollout: workload.rollout.clone(),
+                    outdated: outdated(workload),
                 },
             ),
             None => remove(workload_key(name)),
@@ -205,6 +218,7 @@ impl Core {
                     key: node.key.clone(),
                     address: node.address.clone(),
                     schedulable: node.schedulable,
+                    draining: node.draining,
                     was_alive: node.status != NodeStatus::Dead,
                     daemon: node.docker.daemon.clone(),
                     version: node.version.clone(),
@@ -269,7 +283,7 @@ impl Core {
                 continue;
             };
             if let Some(replica) = Arc::make_mut(slot).replicas.get_mut(&number) {
-                *replica = replica_of(record, moment, &timing);
+                *replica = replica_of(replica.revision, record, moment, &timing);
                 if let Some(at) = replica.not_before {
                     waits.push((at, Deadline::Replica(WorkloadId::from(*name), number)));
                 }
@@ -301,14 +315,32 @@ fn workload_of(record: WorkloadRecord) -> Workload {
     let mut replicas = OrdMap::new();
     for (first, last) in record.replicas {
         for number in first..=last {
-            replicas.insert(number, Replica { unaccounted: true, ..Replica::default() });
+            let replica = Replica { unaccounted: true, ..Replica::of(record.revision) };
+            replicas.insert(number, replica);
         }
+    }
+    let mut outdated = OrdSet::new();
+    for (revision, numbers) in record.outdated {
+        for number in numbers.into_iter().flat_map(|(first, last)| first..=last) {
+            if let Some(replica) = replicas.get_mut(&number) {
+                replica.revision = revision;
+                outdated.insert(number);
+            }
+        }
+    }
+    let mut heads: Vector<u64> = record.heads.into();
+    if heads.is_empty() {
+        heads.push_back(record.revision);
     }
     Workload {
         spec: Arc::new(record.spec),
         revision: record.revision,
         revisions: record.revisions.into_iter().map(|(n, r)| (n, Arc::new(r))).collect(),
         last_revision: record.last_revision,
+        heads,
+        rollout: record.rollout,
+        outdated,
+        transit: OrdSet::new(),
         born_epoch: 0,
         replicas,
         missing: OrdSet::new(),
@@ -334,6 +366,7 @@ fn node_of(id: NodeId, record: NodeRecord, now: u64) -> Node {
         status_since: now,
         alive_from: 0,
         schedulable: record.schedulable,
+        draining: record.draining,
         lost: !record.was_alive,
         docker: DockerStatus { daemon: record.daemon, ..DockerStatus::default() },
         docker_since: now,
@@ -346,7 +379,7 @@ fn node_of(id: NodeId, record: NodeRecord, now: u64) -> Node {
     }
 }
 
-fn replica_of(record: ReplicaRecord, moment: Moment, timing: &Timing) -> Replica {
+fn replica_of(revision: u64, record: ReplicaRecord, moment: Moment, timing: &Timing) -> Replica {
     // The wall clock may have jumped: a wait is never longer than the longest.
     let longest = timing.backoff_max_ms + timing.backoff_max_ms / 10;
     let not_before = record
@@ -355,6 +388,7 @@ fn replica_of(record: ReplicaRecord, moment: Moment, timing: &Timing) -> Replica
         .filter(|left| *left > 0)
         .map(|left| moment.now + left);
     Replica {
+        revision,
         instances: Vector::new(),
         restarts: record.restarts,
         step: record.step,
@@ -365,6 +399,20 @@ fn replica_of(record: ReplicaRecord, moment: Moment, timing: &Timing) -> Replica
         follows: record.follows,
         unaccounted: true,
     }
+}
+
+/// Numbers of the replicas that are of another revision, by revision.
+fn outdated(workload: &Workload) -> BTreeMap<u64, Vec<(u32, u32)>> {
+    let mut by_revision: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
+    for number in &workload.outdated {
+        if let Some(replica) = workload.replicas.get(number) {
+            by_revision.entry(replica.revision).or_default().push(*number);
+        }
+    }
+    by_revision
+        .into_iter()
+        .map(|(revision, numbers)| (revision, ranges(numbers.into_iter())))
+        .collect()
 }
 
 /// Sorted numbers as inclusive ranges.

@@ -122,6 +122,10 @@ impl Core {
         if after.share.running && !before.share.running && !after.holds_ports {
             self.claim_asked_ports(id);
         }
+        let fell_ill = after.health() == Health::Unhealthy && before.health() != Health::Unhealthy;
+        if fell_ill && after.stop.is_none() {
+            self.fail_rollout(&after, "is unhealthy");
+        }
         if ended {
             self.instance_ended(&after);
         }
@@ -162,7 +166,7 @@ impl Core {
                     "node {} is heard but does not answer orders at {}",
                     node.id, node.address
                 );
-                self.fail_start(&instance, Reason::StartFailed, message);
+                self.fail_start(&instance, Reason::NodeLost, message);
             }
             return;
         }
@@ -209,6 +213,7 @@ impl Core {
             Some(_) => None,
         };
         let incarnation = self.state.nodes.get(&report.node_id).map_or(0, |n| n.incarnation);
+        let runs = report.phase == Phase::Running;
         let stop = match stop_at_once {
             Some(cause) => Some((cause, Delivery::Due(0))),
             None if report.stopping && !report.phase.is_final() => {
@@ -223,6 +228,7 @@ impl Core {
             revision: report.revision,
             node: report.node_id.clone(),
             replaces: report.replaces.clone(),
+            after: report.after.clone(),
             restarts: report.restarts,
             step: report.backoff_step,
             binds_asked_ports: false,
@@ -232,6 +238,9 @@ impl Core {
             stop: stop.map(|(cause, delivery)| Stop { cause, since: now, drain_ms: 0, delivery }),
             seen: Some(seen(report, now)),
             ready: false,
+            proven_in: None,
+            // It may have been ready for long before it was found.
+            last_ready: runs.then_some(now),
             share: Share::default(),
         };
         let over = instance.is_over();
@@ -327,10 +336,9 @@ impl Core {
         self.edit_replica(&name, number, |replica| replica.unaccounted = false);
         let Some(workload) = self.state.workloads.get(&name).cloned() else { return };
         let Some(replica) = workload.replicas.get(&number) else { return };
-        let has_another = replica
-            .instances
-            .iter()
-            .any(|i| self.state.instances.get(i).is_some_and(|i| i.share.effective));
+        // One of another revision is on its way out: what follows it is known.
+        let has_another = instance.revision != replica.revision
+            || self.live_in(replica).any(|i| self.state.is_current(&workload, replica, &i));
         if has_another || replica.done.is_some() {
             return;
         }
@@ -362,6 +370,20 @@ impl Core {
         let step = replica.step.max(instance.step);
         let verdict = judge(policy, ending, step, ran_for_ms, &self.timing, draw);
         let failure = failure_of(instance, ending, self.state.wall);
+        let no_fault = matches!(ending, Ending::Exited(0)) && verdict == Verdict::Done
+            || ending == Ending::Vanished
+            || matches!(
+                failure.reason,
+                Reason::PortTaken | Reason::DockerUnavailable | Reason::NodeLost
+            );
+        if !no_fault {
+            self.fail_rollout(instance, &failure.message);
+            let now_of = self.state.workloads.get(&name).and_then(|w| w.replicas.get(&number));
+            if now_of.is_some_and(|replica| replica.revision != instance.revision) {
+                // What becomes of it is the way back's business.
+                return;
+            }
+        }
         match verdict {
             Verdict::Done => {
                 let exit_code = seen.as_ref().and_then(|s| s.exit_code);

@@ -12,7 +12,7 @@ use crate::model::wire::{
     Fence, HeartbeatRequest, HeartbeatResponse, OrderAccepted, RegisterRequest, RegisterResponse,
     RunOrder,
 };
-use crate::model::{ApiError, InstanceId, NodeId, WorkloadId, WorkloadSpec};
+use crate::model::{ApiError, Extent, InstanceId, NodeId, WorkloadId, WorkloadSpec};
 
 /// Milliseconds since the driver started, from a monotonic clock.
 pub type Millis = u64;
@@ -98,6 +98,40 @@ pub enum UserCall {
         id: NodeId,
         /// Whether it may get new instances.
         schedulable: bool,
+    },
+    /// Move everything off a node, and keep new instances off it.
+    Drain(NodeId),
+    /// Change a workload to another template, or say how that goes on.
+    Rollout {
+        /// The workload.
+        id: WorkloadId,
+        /// What is to happen.
+        step: RolloutCall,
+    },
+}
+
+/// What people can say about a rollout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RolloutCall {
+    /// Roll to another image.
+    Start {
+        /// The image.
+        image: String,
+        /// Another `maxSurge` from now on.
+        max_surge: Option<Extent>,
+        /// Another `maxUnavailable` from now on.
+        max_unavailable: Option<Extent>,
+    },
+    /// Freeze it.
+    Pause,
+    /// Let it go on.
+    Resume,
+    /// Go back to where it came from.
+    Abort,
+    /// Go back to an earlier revision.
+    Undo {
+        /// Which; else the one before.
+        to: Option<u64>,
     },
 }
 

@@ -86,6 +86,7 @@ impl Core {
             v: order_version(),
             id: instance.id.clone(),
             replaces: instance.replaces.clone(),
+            after: instance.after.clone(),
             workload: instance.workload.clone(),
             revision: instance.revision,
             replica: instance.replica,

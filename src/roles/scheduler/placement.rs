@@ -36,6 +36,8 @@ pub enum Refusal {
     Unreachable,
     /// It was cordoned.
     Cordoned,
+    /// It is being drained.
+    Draining,
     /// A host port that was asked for is taken on its Docker daemon.
     PortTaken(u16),
 }
@@ -76,6 +78,7 @@ impl fmt::Display for Refusals {
                     write!(f, "{count} heard but not answering orders (is --advertise right?)")?;
                 }
                 Refusal::Cordoned => write!(f, "{count} cordoned")?,
+                Refusal::Draining => write!(f, "{count} being drained")?,
                 Refusal::PortTaken(port) => {
                     write!(f, "{count} on a Docker daemon where host port {port} is taken")?;
                 }
@@ -108,7 +111,7 @@ impl Placer {
         placer.heap = state
             .nodes
             .values()
-            .filter(|n| n.able() && n.schedulable)
+            .filter(|n| n.able() && n.schedulable && !n.draining)
             .map(|n| Reverse(placer.score(state, n)))
             .collect();
         placer
@@ -134,6 +137,7 @@ impl Placer {
     ) -> Result<NodeId, Refusals> {
         if let Some(node) = pin.and_then(|id| state.nodes.get(id))
             && node.able()
+            && !node.draining
             && taken_port(state, node, ports).is_none()
         {
             return Ok(self.taken(node));
@@ -200,6 +204,8 @@ pub fn refusal(node: &Node) -> Option<Refusal> {
         Some(Refusal::NotReported)
     } else if node.unreachable {
         Some(Refusal::Unreachable)
+    } else if node.draining {
+        Some(Refusal::Draining)
     } else if !node.schedulable {
         Some(Refusal::Cordoned)
     } else {

@@ -51,6 +51,7 @@ impl Core {
                     status_since: now,
                     alive_from: now,
                     schedulable: true,
+                    draining: false,
                     lost: false,
                     docker_since: now.saturating_sub(request.docker.for_ms),
                     docker: request.docker,
@@ -467,8 +468,12 @@ impl Core {
     /// Allows or forbids new instances on a node.
     pub(super) fn set_schedulable(&mut self, id: &NodeId, wanted: bool) -> Result<(), ApiError> {
         let node = self.known_node(id)?;
-        if node.schedulable != wanted {
-            self.edit_node(id, |node| node.schedulable = wanted);
+        if node.schedulable != wanted || (wanted && node.draining) {
+            self.edit_node(id, |node| {
+                node.schedulable = wanted;
+                node.draining &= !wanted;
+            });
+            self.look_at_replicas_on(id);
             self.record_node(id);
             let (kind, message) = if wanted {
                 ("NodeUncordoned", format!("node {id} may get new instances again"))
@@ -478,6 +483,38 @@ impl Core {
             self.note_node(id, kind, message);
         }
         Ok(())
+    }
+
+    /// Moves everything off a node: replacements are started elsewhere, and what
+    /// they replace goes when they are ready. It gets nothing new meanwhile and
+    /// afterwards, until it is uncordoned.
+    pub(super) fn drain(&mut self, id: &NodeId) -> Result<(), ApiError> {
+        let node = self.known_node(id)?;
+        if !node.draining || node.schedulable {
+            self.edit_node(id, |node| {
+                node.schedulable = false;
+                node.draining = true;
+            });
+            self.record_node(id);
+            let message = format!(
+                "node {id} is being drained: {} instance(s) move elsewhere, nothing new comes",
+                node.placed
+            );
+            self.note_node(id, "NodeDraining", message);
+            self.look_at_replicas_on(id);
+        }
+        Ok(())
+    }
+
+    fn look_at_replicas_on(&mut self, id: &NodeId) {
+        let Some(node) = self.state.nodes.get(id) else { return };
+        let replicas: Vec<_> = node
+            .instances
+            .iter()
+            .filter_map(|id| self.state.instances.get(id))
+            .map(|i| (i.workload.clone(), i.replica))
+            .collect();
+        self.agenda.replicas.extend(replicas);
     }
 
     fn known_node(&self, id: &NodeId) -> Result<Arc<Node>, ApiError> {

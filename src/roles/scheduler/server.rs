@@ -10,12 +10,12 @@ use hyper::Method;
 use serde::Serialize;
 
 use super::driver::SchedulerHandle;
-use super::message::{Reply as Answer, UserCall};
+use super::message::{Reply as Answer, RolloutCall, UserCall};
 use super::views::Snapshot;
 use crate::client::AgentClient;
 use crate::http::{self, Access, Handler, Reply, Request, Route};
 use crate::model::error::shown;
-use crate::model::view::ScaleRequest;
+use crate::model::view::{RolloutRequest, ScaleRequest, UndoRequest};
 use crate::model::wire::{HeartbeatRequest, RegisterRequest};
 use crate::model::{ApiError, WorkloadSpec, parse, validate};
 
@@ -52,6 +52,20 @@ pub enum Call {
     Uncordon,
     /// Forget a node.
     RemoveNode,
+    /// Move everything off a node.
+    Drain,
+    /// Roll a workload to another image.
+    RolloutStart,
+    /// A workload's rollout.
+    Rollout,
+    /// Freeze a rollout.
+    RolloutPause,
+    /// Let a rollout go on.
+    RolloutResume,
+    /// Take a rollout back.
+    RolloutAbort,
+    /// Roll a workload back.
+    RolloutUndo,
     /// All instances.
     Instances,
     /// Where a workload is reached.
@@ -121,7 +135,58 @@ pub const ROUTES: &[Route<Call>] = {
             Operator,
             "Deletes it and its containers; 202 once durable",
         ),
+        Route::new(
+            M::POST,
+            "/workloads/{id}/rollout",
+            Call::RolloutStart,
+            Operator,
+            "Rolls a workload to another image",
+        )
+        .body(16 * KIB),
+        Route::new(
+            M::GET,
+            "/workloads/{id}/rollout",
+            Call::Rollout,
+            Viewer,
+            "Its rollout, or how the last one ended; null if there was none",
+        ),
+        Route::new(
+            M::POST,
+            "/workloads/{id}/rollout/pause",
+            Call::RolloutPause,
+            Operator,
+            "Freezes its rollout; healing goes on",
+        ),
+        Route::new(
+            M::POST,
+            "/workloads/{id}/rollout/resume",
+            Call::RolloutResume,
+            Operator,
+            "Lets its rollout go on",
+        ),
+        Route::new(
+            M::POST,
+            "/workloads/{id}/rollout/abort",
+            Call::RolloutAbort,
+            Operator,
+            "Takes its rollout back",
+        ),
+        Route::new(
+            M::POST,
+            "/workloads/{id}/rollout/undo",
+            Call::RolloutUndo,
+            Operator,
+            "Rolls it back to an earlier revision",
+        )
+        .body(4 * KIB),
         Route::new(M::GET, "/nodes", Call::Nodes, Viewer, "All nodes"),
+        Route::new(
+            M::POST,
+            "/nodes/{id}/drain",
+            Call::Drain,
+            Admin,
+            "Moves everything off a node and keeps new instances off it",
+        ),
         Route::new(
             M::POST,
             "/nodes/{id}/cordon",
@@ -270,6 +335,14 @@ impl SchedulerServer {
         self.change(request, call, 200, message.to_owned()).await
     }
 
+    async fn rollout(&self, request: &Request<Call>, step: RolloutCall) -> Result<Reply, ApiError> {
+        let call = UserCall::Rollout { id: request.param("id").into(), step };
+        match self.handle.user(request.caller.name.clone(), call).await? {
+            Answer::Deployed(response) => Ok(Reply::json(200, &response)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     async fn remove_node(&self, request: &Request<Call>) -> Result<Reply, ApiError> {
         let call = UserCall::RemoveNode(request.param("id").into());
         let message = "it is forgotten; its agent has to register again to come back";
@@ -332,6 +405,33 @@ impl Handler for SchedulerServer {
             Call::Deploy => self.deploy(&request).await,
             Call::Scale => self.scale(&request).await,
             Call::Delete => self.delete(&request).await,
+            Call::Drain => {
+                let call = UserCall::Drain(request.param("id").into());
+                let message = "its instances move elsewhere; it gets no new ones".to_owned();
+                self.change(&request, call, 202, message).await
+            }
+            Call::RolloutStart => {
+                let asked: RolloutRequest = parse::from_people(&request.body)?;
+                let step = RolloutCall::Start {
+                    image: asked.image,
+                    max_surge: asked.max_surge,
+                    max_unavailable: asked.max_unavailable,
+                };
+                self.rollout(&request, step).await
+            }
+            Call::Rollout => {
+                one(&request, "id", |id| snapshot().workload(id).map(|workload| workload.rollout))
+            }
+            Call::RolloutPause => self.rollout(&request, RolloutCall::Pause).await,
+            Call::RolloutResume => self.rollout(&request, RolloutCall::Resume).await,
+            Call::RolloutAbort => self.rollout(&request, RolloutCall::Abort).await,
+            Call::RolloutUndo => {
+                let asked: UndoRequest = match request.body.is_empty() {
+                    true => UndoRequest::default(),
+                    false => parse::from_people(&request.body)?,
+                };
+                self.rollout(&request, RolloutCall::Undo { to: asked.to }).await
+            }
             Call::Cordon => self.set_schedulable(&request, false).await,
             Call::Uncordon => self.set_schedulable(&request, true).await,
             Call::RemoveNode => self.remove_node(&request).await,

@@ -68,6 +68,16 @@ pub struct Workload {
     pub revisions: OrdMap<u64, Arc<Revision>>,
     /// The largest number ever given out.
     pub last_revision: u64,
+    /// Revisions that were completely rolled out, the latest last; never empty.
+    /// Its last is the head: what an abort goes back to.
+    pub heads: Vector<u64>,
+    /// The rollout under way, or how the last one ended.
+    pub rollout: Option<Rollout>,
+    /// Replicas that are still of another revision than the one wanted.
+    pub outdated: OrdSet<u32>,
+    /// Replicas on their way: of the wanted revision or to another node, and not
+    /// there yet or with what they replace not yet gone.
+    pub transit: OrdSet<u32>,
     /// The epoch it was created in: a workload of this epoch has nothing to
     /// recover and need not wait for anybody.
     pub born_epoch: u64,
@@ -97,9 +107,78 @@ impl Workload {
         self.revisions.get(&revision).map(|r| &r.template)
     }
 
+    /// The revision that was last completely rolled out.
+    pub fn head(&self) -> u64 {
+        self.heads.last().copied().unwrap_or(self.revision)
+    }
+
+    /// Whether a person has frozen its rollout.
+    pub fn is_frozen(&self) -> bool {
+        self.rollout.as_ref().is_some_and(|rollout| rollout.state == RolloutState::Paused)
+    }
+
     /// The restart policy of a revision; that of the current one for unknown ones.
     pub fn restart_policy(&self, revision: u64) -> RestartPolicy {
         self.template(revision).map_or(self.spec.restart_policy, |t| t.restart_policy)
+    }
+}
+
+/// A change from one revision to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rollout {
+    /// The revision it came from.
+    pub from: u64,
+    /// The revision it goes to.
+    pub to: u64,
+    /// How far it is.
+    pub state: RolloutState,
+    /// Why it was aborted.
+    #[serde(default)]
+    pub why: Option<String>,
+    /// Since when its deadlines count: its start, or when it was last resumed.
+    #[serde(skip)]
+    pub since: Millis,
+}
+
+impl Rollout {
+    /// Whether it still has something to do.
+    pub fn is_open(&self) -> bool {
+        !matches!(self.state, RolloutState::Done | RolloutState::Aborted)
+    }
+
+    /// Whether it may move replicas now.
+    pub fn moves(&self) -> bool {
+        matches!(self.state, RolloutState::Rolling | RolloutState::Aborting)
+    }
+}
+
+/// How far a rollout is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RolloutState {
+    /// Waves go on.
+    Rolling,
+    /// Frozen by a person; healing goes on.
+    Paused,
+    /// On the way back to where it came from.
+    Aborting,
+    /// All are new and the old are gone.
+    Done,
+    /// Everything is as before.
+    Aborted,
+}
+
+impl RolloutState {
+    /// The same words as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RolloutState::Rolling => "rolling",
+            RolloutState::Paused => "paused",
+            RolloutState::Aborting => "aborting",
+            RolloutState::Done => "done",
+            RolloutState::Aborted => "aborted",
+        }
     }
 }
 
@@ -115,13 +194,18 @@ pub struct Revision {
     pub by: String,
     /// With what.
     pub why: String,
+    /// How its last rollout ended, if not well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
 }
 
 /// One of a workload's places.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Replica {
-    /// Instances in it that are not over. Usually one; two while a node that
-    /// was lost returns.
+    /// The revision it is to have: during a rollout some have moved on already.
+    pub revision: u64,
+    /// Instances in it that are not over. Usually one; two during a rollout, a
+    /// drain, or while a node that was lost returns.
     pub instances: Vector<InstanceId>,
     /// How often it was restarted.
     pub restarts: u32,
@@ -140,6 +224,13 @@ pub struct Replica {
     /// Read back after a restart, and nothing was heard of its instance yet: it
     /// may well run on a node that is out of sight.
     pub unaccounted: bool,
+}
+
+impl Replica {
+    /// A place of its own, with nothing in it.
+    pub fn of(revision: u64) -> Self {
+        Self { revision, ..Self::default() }
+    }
 }
 
 /// How a replica finished.
@@ -250,6 +341,8 @@ pub struct Node {
     pub alive_from: Millis,
     /// May get new instances.
     pub schedulable: bool,
+    /// What runs on it is to move elsewhere.
+    pub draining: bool,
     /// Its instances are not counted: it is dead, or its Docker has not
     /// answered for long, or it has not reported since.
     pub lost: bool,
@@ -304,6 +397,9 @@ pub struct Instance {
     pub node: NodeId,
     /// The instance it follows.
     pub replaces: Option<InstanceId>,
+    /// The instance on the same node that has to be gone before it is launched:
+    /// it needs its host port.
+    pub after: Option<InstanceId>,
     /// Restarts of its replica when it was ordered.
     pub restarts: u32,
     /// Failures in a row of its replica when it was ordered.
@@ -323,6 +419,12 @@ pub struct Instance {
     pub seen: Option<Seen>,
     /// Ready: running, healthy if it has a probe, for `minReadySeconds`.
     pub ready: bool,
+    /// When the healthy spell began in which it was found ready. Through it, it
+    /// stays ready, whatever `minReadySeconds` becomes.
+    pub proven_in: Option<Millis>,
+    /// When it was last ready, as far as known, if it is not now: it may be so
+    /// again any moment.
+    pub last_ready: Option<Millis>,
     /// What it adds to the sums.
     pub share: Share,
 }
@@ -393,6 +495,10 @@ pub enum StopCause {
     UnknownRevision,
     /// Its probe has failed for too long.
     IllHealth,
+    /// Another revision has taken its place.
+    Replaced,
+    /// Its node is being drained, and it runs elsewhere now.
+    Drained,
     /// A former life of the scheduler ordered it; why is not known any more.
     AlreadyStopping,
 }
@@ -406,6 +512,8 @@ impl StopCause {
             StopCause::Excess => "its replica has another instance that is kept",
             StopCause::UnknownRevision => "its revision is not known any more",
             StopCause::IllHealth => "its health probe has failed for too long",
+            StopCause::Replaced => "another revision takes its place",
+            StopCause::Drained => "its node is being drained",
             StopCause::AlreadyStopping => "it was asked to before the scheduler restarted",
         }
     }
@@ -487,6 +595,25 @@ impl State {
     /// Whether an instance's node is lost (or gone).
     pub fn is_lost(&self, instance: &Instance) -> bool {
         self.nodes.get(&instance.node).is_none_or(|node| node.lost)
+    }
+
+    /// Whether an instance is what its replica is to have: of its revision, and
+    /// not on a node that is being drained. Under `never` nothing is moved.
+    pub fn is_current(&self, workload: &Workload, replica: &Replica, instance: &Instance) -> bool {
+        let moves_off = self.nodes.get(&instance.node).is_some_and(|node| node.draining)
+            && workload.restart_policy(instance.revision) != RestartPolicy::Never;
+        instance.revision == replica.revision && !moves_off
+    }
+
+    /// Whether an instance waits for another one to be gone before it is
+    /// launched: until then it takes no place.
+    pub fn waits_for_predecessor(&self, instance: &Instance) -> bool {
+        instance.stop.is_none()
+            && instance.phase() < crate::model::Phase::Created
+            && instance
+                .after
+                .as_ref()
+                .is_some_and(|id| self.instances.get(id).is_some_and(|before| !before.is_over()))
     }
 
     /// Whether decisions about `workload` must wait until every node that was

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 
 use super::core::Core;
-use super::message::{Reply, UserCall};
+use super::message::{Reply, RolloutCall, UserCall};
+use super::rollout::first_heads;
 use super::state::{Replica, Revision, StopCause, Workload};
-use crate::model::validate::port_warnings;
+use crate::model::validate::{port_warnings, validate};
 use crate::model::view::DeployResponse;
 use crate::model::{ApiError, InstanceId, NodeId, WorkloadId, WorkloadSpec};
 
@@ -29,6 +30,8 @@ impl Core {
             UserCall::SetSchedulable { id, schedulable } => {
                 self.set_schedulable(&id, schedulable).map(|()| Reply::Done)
             }
+            UserCall::Drain(id) => self.drain(&id).map(|()| Reply::Done),
+            UserCall::Rollout { id, step } => self.rollout(&by, &id, step).map(Reply::Deployed),
         }
     }
 
@@ -51,6 +54,7 @@ impl Core {
             at: self.state.wall,
             by: by.clone(),
             why: "created".to_owned(),
+            outcome: None,
         };
         revisions.insert(revision, Arc::new(first));
         let warnings = port_warnings(&spec, desired);
@@ -59,6 +63,10 @@ impl Core {
             revision,
             revisions,
             last_revision: revision,
+            heads: first_heads(revision),
+            rollout: None,
+            outdated: OrdSet::new(),
+            transit: OrdSet::new(),
             born_epoch: self.state.epoch,
             replicas: OrdMap::new(),
             missing: OrdSet::new(),
@@ -88,19 +96,10 @@ impl Core {
         let name = spec.name.clone();
         let desired = *spec.replicas.get_or_insert(known.desired());
         let changed = changed_fields(&known.spec, &spec);
-        if !changed.is_empty() {
-            return Err(ApiError::unprocessable(
-                "TemplateChanged",
-                format!(
-                    "{name} runs with another {}; this build cannot roll a running workload to a \
-                     new template yet. Nothing was changed. Change only replicas, minReadySeconds \
-                     or strategy, or delete it first: kube-lite ctl delete {name}",
-                    changed.join(", ")
-                ),
-            ));
-        }
-        let revision = known.revision;
         let warnings = port_warnings(&spec, desired);
+        let template = spec.template();
+        // How it is run changes at once, what it is made of by a rollout.
+        let spec = spec.with_template(known.spec.template());
         if *known.spec != spec {
             let before = known.desired();
             self.edit_workload(&name, |workload| workload.spec = Arc::new(spec));
@@ -114,7 +113,46 @@ impl Core {
             self.recount_all(&name);
             self.record_workload(&name);
         }
+        let revision = match changed.is_empty() {
+            true => known.revision,
+            false => {
+                let why = format!("changed {}", changed.join(", "));
+                self.begin_rollout(&name, template, &by, &why)
+            }
+        };
         Ok(DeployResponse { id: name, revision, warnings })
+    }
+
+    /// A person's word about a rollout.
+    fn rollout(
+        &mut self,
+        by: &str,
+        name: &WorkloadId,
+        step: RolloutCall,
+    ) -> Result<DeployResponse, ApiError> {
+        match step {
+            RolloutCall::Start { image, max_surge, max_unavailable } => {
+                let known = self.known_workload(name)?;
+                let mut spec = known.spec.as_ref().clone();
+                spec.image = image;
+                if let Some(surge) = max_surge {
+                    spec.strategy.max_surge = surge;
+                }
+                if max_unavailable.is_some() {
+                    spec.strategy.max_unavailable = max_unavailable;
+                }
+                validate(&spec)?;
+                return self.change(by.to_owned(), &known, spec);
+            }
+            RolloutCall::Pause => self.pause_rollout(by, name)?,
+            RolloutCall::Resume => self.resume_rollout(by, name)?,
+            RolloutCall::Abort => self.abort_rollout(by, name)?,
+            RolloutCall::Undo { to } => {
+                self.undo_rollout(by, name, to)?;
+            }
+        }
+        let revision = self.known_workload(name)?.revision;
+        Ok(DeployResponse { id: name.clone(), revision, warnings: Vec::new() })
     }
 
     fn scale(&mut self, by: &str, name: &WorkloadId, replicas: u32) -> Result<(), ApiError> {
@@ -146,7 +184,7 @@ impl Core {
             }
             self.edit_workload(name, |workload| {
                 for number in free {
-                    workload.replicas.insert(number, Replica::default());
+                    workload.replicas.insert(number, Replica::of(workload.revision));
                 }
             });
         } else if desired < before {
@@ -188,6 +226,8 @@ impl Core {
                 workload.missing.remove(&number);
                 workload.resting.remove(&number);
                 workload.done.remove(&number);
+                workload.outdated.remove(&number);
+                workload.transit.remove(&number);
             });
             self.record_replica(name, number);
             for id in instances {
@@ -272,7 +312,7 @@ impl Core {
         }
     }
 
-    fn known_workload(&self, name: &WorkloadId) -> Result<Arc<Workload>, ApiError> {
+    pub(super) fn known_workload(&self, name: &WorkloadId) -> Result<Arc<Workload>, ApiError> {
         self.state
             .workloads
             .get(name)

@@ -9,9 +9,10 @@ use super::chronicle::rfc3339;
 use super::core::ready_at;
 use super::message::Millis;
 use super::placement::{Refusal, refusal};
-use super::state::{Instance, Node, State, Workload};
+use super::state::{Instance, Node, RolloutState, State, Workload};
 use crate::model::view::{
-    DiscoverView, Endpoint, EventView, HealthView, NodeStatus, NodeView, RevisionView, WorkloadView,
+    DiscoverView, Endpoint, EventView, HealthView, NodeStatus, NodeView, RevisionView, RolloutView,
+    WorkloadView,
 };
 use crate::model::wire::DockerState;
 use crate::model::{
@@ -56,8 +57,38 @@ impl Snapshot {
             stopping: tally.stopping,
             restarts: workload.replicas.values().map(|r| u64::from(r.restarts)).sum(),
             reasons: self.reasons(name, workload),
-            rollout: None,
+            rollout: self.rollout(name, workload),
         }
+    }
+
+    fn rollout(&self, name: &WorkloadId, workload: &Workload) -> Option<RolloutView> {
+        let rollout = workload.rollout.as_ref()?;
+        let updated = workload
+            .replicas
+            .iter()
+            .filter(|&(number, replica)| {
+                replica.revision == rollout.to && !workload.transit.contains(number)
+            })
+            .count();
+        let waiting_for = match rollout.state {
+            RolloutState::Paused => Some("paused; `ctl rollout resume` lets it go on".to_owned()),
+            RolloutState::Done | RolloutState::Aborted => rollout.why.clone(),
+            RolloutState::Rolling | RolloutState::Aborting => Some(
+                self.reasons(name, workload)
+                    .into_iter()
+                    .next()
+                    .map_or_else(|| "the old instances to be gone".to_owned(), |why| why.message),
+            ),
+        };
+        Some(RolloutView {
+            from: rollout.from,
+            to: rollout.to,
+            state: rollout.state.as_str().to_owned(),
+            updated: updated as u32,
+            total: workload.desired(),
+            why: rollout.why.clone(),
+            waiting_for,
+        })
     }
 
     /// Why a workload is short of its count; empty when it is not.
@@ -79,14 +110,20 @@ impl Snapshot {
             reasons.push(self.why_resting(workload, *number));
         }
         let tally = self.state.tally(name);
-        if tally.ready < tally.effective
+        let lacks = tally.ready + (workload.done.len() as u32) < workload.desired();
+        if (tally.ready < tally.effective || lacks)
             && let Some(cohort) = self.state.cohorts.get(name)
         {
             let unready = cohort
                 .ids
                 .iter()
                 .filter_map(|id| self.state.instances.get(id))
-                .filter(|i| i.share.effective && !i.ready)
+                .filter(|i| {
+                    let waits = self.state.waits_for_predecessor(i)
+                        && !i.is_over()
+                        && !self.state.is_lost(i);
+                    (i.share.effective || waits) && !i.ready
+                })
                 .take(REASONS_SHOWN.saturating_sub(reasons.len()));
             reasons.extend(unready.filter_map(|i| self.why(i)));
         }
@@ -210,6 +247,11 @@ impl Snapshot {
                 Health::Healthy if !instance.ready => {
                     let workload = self.state.workloads.get(&instance.workload);
                     let seconds = workload.map_or(0, |w| w.spec.min_ready_seconds);
+                    if seconds == 0 {
+                        let message = "runs without a health probe; in a rollout it counts as \
+                                       ready after a few seconds";
+                        return Some((Reason::MinReady, message.to_owned()));
+                    }
                     let left = ready_at(instance, u64::from(seconds) * 1000)
                         .map_or(0, |at| at.saturating_sub(self.now));
                     Some((
@@ -239,6 +281,8 @@ impl Snapshot {
             by: revision.by.clone(),
             why: revision.why.clone(),
             current: *number == workload.revision,
+            head: *number == workload.head(),
+            outcome: revision.outcome.clone(),
             template: revision.template.clone(),
         });
         Some(views.collect())
@@ -269,6 +313,10 @@ impl Snapshot {
                 "heard, but does not answer orders at {}: is --advertise right, is the port open?",
                 node.address
             )),
+            (_, Some(Refusal::Draining)) => Some(match node.placed {
+                0 => "drained: gets nothing new".to_owned(),
+                left => format!("being drained: {left} instance(s) still to move"),
+            }),
             (_, Some(Refusal::Cordoned)) => Some("cordoned: gets nothing new".to_owned()),
             _ => None,
         };
@@ -277,6 +325,7 @@ impl Snapshot {
             address: node.address.clone(),
             status: node.status,
             schedulable: node.schedulable,
+            draining: node.draining,
             last_heartbeat_seconds_ago: node.heard.then_some(silent as f64 / 1000.0),
             instances: node.placed,
             docker,
@@ -341,6 +390,7 @@ impl Snapshot {
             reason: why.as_ref().map(|w| w.reason),
             message: why.map(|w| w.message),
             replaces: instance.replaces.clone(),
+            after: instance.after.clone(),
             running_for_ms: age(seen.and_then(|s| s.running_since))
                 .or(seen.and_then(|s| s.ran_for_ms)),
             healthy_for_ms: age(seen.and_then(|s| s.healthy_since)),

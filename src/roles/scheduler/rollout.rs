@@ -1,0 +1,363 @@
+//! Change without downtime: which revision each replica is to have, and when
+//! what it had may go.
+//!
+//! A rollout is not a task with its progress in memory: it is recomputed from
+//! what is, in the same pass as everything else. It only assigns revisions to
+//! replicas, a few at a time, and lets go of instances whose replacement is
+//! ready; starting is [`super::reconcile`]'s. An abort is the same with the old
+//! revision as the goal, and a drain the same with another node as the goal.
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
+
+use std::sync::Arc;
+
+use imbl::{OrdSet, Vector};
+
+use super::core::{Core, Deadline};
+use super::message::Millis;
+use super::state::{Instance, Revision, Rollout, RolloutState, Workload};
+use crate::model::{ApiError, Health, Template, WorkloadId};
+
+impl Core {
+    /// Makes `template` what is wanted. Returns its revision.
+    pub(super) fn begin_rollout(
+        &mut self,
+        name: &WorkloadId,
+        template: Template,
+        by: &str,
+        why: &str,
+    ) -> u64 {
+        let Some(known) = self.state.workloads.get(name).cloned() else { return 0 };
+        let old = known.revisions.iter().find(|(_, r)| r.template == template).map(|(n, _)| *n);
+        let to = old.unwrap_or(known.last_revision + 1);
+        let from = known.revision;
+        let (now, wall) = (self.state.now, self.state.wall);
+        let kept = self.timing.revisions_kept;
+        let overtaken =
+            known.rollout.as_ref().is_some_and(Rollout::is_open) && from != known.head();
+        self.edit_workload(name, |workload| {
+            if let Some(revision) = workload.revisions.get_mut(&from).filter(|_| overtaken) {
+                let outcome = format!("overtaken by revision {to} before it was everywhere");
+                Arc::make_mut(revision).outcome = Some(outcome);
+            }
+            workload.last_revision = workload.last_revision.max(to);
+            match workload.revisions.get_mut(&to) {
+                Some(revision) => {
+                    let revision = Arc::make_mut(revision);
+                    revision.outcome = None;
+                    why.clone_into(&mut revision.why);
+                    by.clone_into(&mut revision.by);
+                }
+                None => {
+                    let revision = Revision {
+                        template: template.clone(),
+                        at: wall,
+                        by: by.to_owned(),
+                        why: why.to_owned(),
+                        outcome: None,
+                    };
+                    workload.revisions.insert(to, Arc::new(revision));
+                }
+            }
+            let state = RolloutState::Rolling;
+            workload.rollout = Some(Rollout { from, to, state, why: None, since: now });
+        });
+        self.aim_at(name, to);
+        self.edit_workload(name, |workload| prune(workload, kept));
+        self.record_workload(name);
+        self.note_workload(
+            name,
+            "RolloutStarted",
+            format!("{by} rolls {name} from revision {from} to {to}: {why}"),
+        );
+        to
+    }
+
+    /// From now on `revision` is what every replica is to have.
+    fn aim_at(&mut self, name: &WorkloadId, revision: u64) {
+        self.edit_workload(name, |workload| {
+            workload.revision = revision;
+            if let Some(template) = workload.template(revision).cloned() {
+                let spec = workload.spec.as_ref().clone().with_template(template);
+                workload.spec = Arc::new(spec);
+            }
+            workload.outdated = workload
+                .replicas
+                .iter()
+                .filter(|(_, replica)| replica.revision != revision)
+                .map(|(number, _)| *number)
+                .collect();
+        });
+        if let Some(workload) = self.state.workloads.get(name) {
+            let all = workload.replicas.keys().map(|number| (name.clone(), *number));
+            self.agenda.replicas.extend(all);
+        }
+    }
+
+    /// Something of the new revision went wrong: back to where it came from,
+    /// unless a person has frozen it, or this is the way back.
+    pub(super) fn fail_rollout(&mut self, instance: &Instance, why: &str) {
+        let Some(workload) = self.state.workloads.get(&instance.workload) else { return };
+        let head = workload.head();
+        let at_fault = workload.rollout.as_ref().is_some_and(|rollout| {
+            rollout.state == RolloutState::Rolling
+                && rollout.to == instance.revision
+                && rollout.to != head
+        });
+        if at_fault {
+            let name = instance.workload.clone();
+            self.begin_abort(&name, format!("{} {why}", instance.id));
+            // Those that still have what they had keep it, whatever came of the new.
+            self.move_replicas(&name);
+        }
+    }
+
+    /// Makes the head the goal again.
+    pub(super) fn begin_abort(&mut self, name: &WorkloadId, why: String) {
+        let Some(known) = self.state.workloads.get(name).cloned() else { return };
+        let head = known.head();
+        let (from, to) = (known.revision, head);
+        let now = self.state.now;
+        self.edit_workload(name, |workload| {
+            if let Some(revision) = workload.revisions.get_mut(&from) {
+                Arc::make_mut(revision).outcome = Some(format!("aborted: {why}"));
+            }
+            if let Some(rollout) = &mut workload.rollout {
+                rollout.state = RolloutState::Aborting;
+                rollout.why = Some(why.clone());
+                rollout.since = now;
+            }
+        });
+        self.aim_at(name, to);
+        self.record_workload(name);
+        self.note_workload(
+            name,
+            "RolloutAborting",
+            format!("the rollout of {name} to revision {from} is aborted, back to {to}: {why}"),
+        );
+    }
+
+    /// Freezes a rollout: no waves, no deadlines, no aborts.
+    pub(super) fn pause_rollout(&mut self, by: &str, name: &WorkloadId) -> Result<(), ApiError> {
+        match self.open_rollout(name)?.state {
+            RolloutState::Paused => return Ok(()),
+            RolloutState::Aborting => {
+                return Err(ApiError::conflict(format!(
+                    "the rollout of {name} is being aborted, which cannot be paused"
+                )));
+            }
+            _ => self.set_rollout(name, RolloutState::Paused),
+        }
+        self.note_workload(name, "RolloutPaused", format!("{by} paused the rollout of {name}"));
+        Ok(())
+    }
+
+    /// Lets a frozen rollout go on; its deadlines start anew.
+    pub(super) fn resume_rollout(&mut self, by: &str, name: &WorkloadId) -> Result<(), ApiError> {
+        if self.open_rollout(name)?.state != RolloutState::Paused {
+            return Ok(());
+        }
+        self.set_rollout(name, RolloutState::Rolling);
+        self.note_workload(name, "RolloutResumed", format!("{by} resumed the rollout of {name}"));
+        if let Some(workload) = self.state.workloads.get(name) {
+            let all = workload.replicas.keys().map(|number| (name.clone(), *number));
+            self.agenda.replicas.extend(all);
+        }
+        Ok(())
+    }
+
+    /// A person wants it back.
+    pub(super) fn abort_rollout(&mut self, by: &str, name: &WorkloadId) -> Result<(), ApiError> {
+        let rollout = self.open_rollout(name)?;
+        let head = self.known_workload(name)?.head();
+        if rollout.to == head {
+            return Err(ApiError::conflict(format!(
+                "the rollout of {name} goes back to revision {head}, which was the last to be \
+                 everywhere; there is nothing to abort"
+            )));
+        }
+        if rollout.state != RolloutState::Aborting {
+            self.begin_abort(name, format!("{by} asked for it"));
+        }
+        Ok(())
+    }
+
+    /// Back to an earlier revision: the given one, else, while a rollout is under
+    /// way, the one it came from, else the one before the head.
+    pub(super) fn undo_rollout(
+        &mut self,
+        by: &str,
+        name: &WorkloadId,
+        to: Option<u64>,
+    ) -> Result<u64, ApiError> {
+        let workload = self.known_workload(name)?;
+        let under_way = workload.revision != workload.head();
+        let before = workload.heads.iter().rev().nth(usize::from(!under_way)).copied();
+        let Some(to) = to.or(before) else {
+            return Err(ApiError::conflict(format!(
+                "{name} has only ever had revision {}; there is nothing to go back to",
+                workload.revision
+            )));
+        };
+        let Some(template) = workload.template(to).cloned() else {
+            let kept: Vec<String> = workload.revisions.keys().map(u64::to_string).collect();
+            return Err(ApiError::not_found(format!(
+                "revision {to} of {name} is not kept; kept are: {}",
+                kept.join(", ")
+            )));
+        };
+        if to == workload.revision {
+            return Ok(to);
+        }
+        Ok(self.begin_rollout(name, template, by, &format!("undo to revision {to}")))
+    }
+
+    fn open_rollout(&self, name: &WorkloadId) -> Result<Rollout, ApiError> {
+        let workload = self.known_workload(name)?;
+        workload
+            .rollout
+            .clone()
+            .filter(Rollout::is_open)
+            .ok_or_else(|| ApiError::conflict(format!("no rollout of {name} is under way")))
+    }
+
+    fn set_rollout(&mut self, name: &WorkloadId, state: RolloutState) {
+        let now = self.state.now;
+        self.edit_workload(name, |workload| {
+            if let Some(rollout) = &mut workload.rollout {
+                rollout.state = state;
+                rollout.since = now;
+            }
+        });
+        self.record_workload(name);
+    }
+
+    /// The rollout's and the drain's part of looking at a workload.
+    pub(super) fn advance_rollout(&mut self, name: &WorkloadId) {
+        self.move_replicas(name);
+        self.let_go(name);
+        self.finish_rollout(name);
+    }
+
+    /// Done when all are new and the old are gone.
+    fn finish_rollout(&mut self, name: &WorkloadId) {
+        let Some(workload) = self.state.workloads.get(name) else { return };
+        let Some(rollout) = workload.rollout.as_ref().filter(|r| r.moves()) else { return };
+        if !workload.outdated.is_empty() || !workload.transit.is_empty() {
+            return;
+        }
+        let aborted = rollout.state == RolloutState::Aborting;
+        let (state, revision) =
+            (if aborted { RolloutState::Aborted } else { RolloutState::Done }, workload.revision);
+        let message = match aborted {
+            true => {
+                format!("the rollout of {name} was aborted; all are of revision {revision} again")
+            }
+            false => format!("{name} is completely of revision {revision}"),
+        };
+        let kept = self.timing.revisions_kept;
+        self.edit_workload(name, |workload| {
+            if let Some(rollout) = &mut workload.rollout {
+                rollout.state = state;
+            }
+            if !aborted {
+                workload.heads.retain(|head| *head != revision);
+                workload.heads.push_back(revision);
+            }
+            prune(workload, kept);
+        });
+        self.record_workload(name);
+        self.note_workload(name, if aborted { "RolloutAborted" } else { "RolloutDone" }, message);
+    }
+
+    /// Files a replica under transit or not, and holds what comes up in it to the
+    /// rollout's deadline.
+    pub(super) fn follow_transit(
+        &mut self,
+        name: &WorkloadId,
+        number: u32,
+        current: &[Arc<Instance>],
+    ) {
+        let Some(workload) = self.state.workloads.get(name).cloned() else { return };
+        let Some(replica) = workload.replicas.get(&number) else { return };
+        let is_open = workload.rollout.as_ref().is_some_and(Rollout::is_open);
+        let there = replica.done.is_some() || current.iter().any(|i| i.ready);
+        let arriving = is_open && replica.revision == workload.revision && !there;
+        let leaving = replica
+            .instances
+            .iter()
+            .filter_map(|id| self.state.instances.get(id))
+            .filter(|i| !i.is_over() && !self.state.is_lost(i))
+            .any(|i| !self.state.is_current(&workload, replica, i));
+        let in_transit = arriving || leaving;
+        if in_transit != workload.transit.contains(&number) {
+            self.edit_workload(name, |workload| {
+                if in_transit {
+                    workload.transit.insert(number);
+                } else {
+                    workload.transit.remove(&number);
+                }
+            });
+        }
+        if arriving {
+            self.hold_to_deadline(&workload, number, current);
+        }
+    }
+
+    fn hold_to_deadline(&mut self, workload: &Workload, number: u32, current: &[Arc<Instance>]) {
+        let Some(rollout) = workload.rollout.as_ref() else { return };
+        if rollout.state != RolloutState::Rolling {
+            return;
+        }
+        let seconds = workload.spec.strategy.progress_deadline_seconds;
+        for instance in current.iter().filter(|i| i.revision == rollout.to) {
+            if instance.health() == Health::Unhealthy {
+                self.fail_rollout(instance, "is unhealthy");
+                return;
+            }
+            let Some(running) = instance.seen.as_ref().and_then(|s| s.running_since) else {
+                continue;
+            };
+            // One that was ready may be so again: an agent that has just started
+            // probes anew.
+            let from = running.max(rollout.since).max(instance.last_ready.unwrap_or(0));
+            let at: Millis = from + u64::from(seconds) * 1000;
+            if at <= self.state.now {
+                self.fail_rollout(instance, &format!("was not ready {seconds} s after it ran"));
+                return;
+            }
+            let name = workload.spec.name.clone();
+            self.agenda.deadlines.insert((at, Deadline::Replica(name, number)));
+        }
+    }
+}
+
+/// Drops the oldest revisions that nothing needs any more.
+fn prune(workload: &mut Workload, kept: usize) {
+    while workload.heads.len() > kept.max(1) {
+        workload.heads.pop_front();
+    }
+    let mut needed: OrdSet<u64> = workload.heads.iter().copied().collect();
+    needed.insert(workload.revision);
+    needed.extend(workload.replicas.values().map(|r| r.revision));
+    // Those that never became the head are kept for their story, as room allows.
+    let mut spare = kept.saturating_sub(needed.len());
+    let mut keep = needed.clone();
+    for number in workload.revisions.keys().rev() {
+        if !keep.contains(number) && spare > 0 {
+            keep.insert(*number);
+            spare -= 1;
+        }
+    }
+    workload.revisions = workload
+        .revisions
+        .iter()
+        .filter(|(number, _)| keep.contains(*number))
+        .map(|(number, revision)| (*number, revision.clone()))
+        .collect();
+}
+
+/// The history of a workload that has only ever had one revision.
+pub(super) fn first_heads(revision: u64) -> Vector<u64> {
+    Vector::unit(revision)
+}
