@@ -8,8 +8,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::model::ContainerInstance;
 use crate::model::view::{
-    DiscoverView, ExplainView, HealthView, NodeView, RevisionView, RolloutView,
-    WorkloadView,
+    DiscoverView, ExplainView, HealthView, NodeView, RevisionView, RolloutView, WorkloadView,
 };
 
 /// What may stand in a path segment as it is.

@@ -136,5 +136,8 @@ fn fate(leaving: &ContainerInstance, seen: &Seen) -> (&'static str, Option<Strin
     let mut reasons = view.reasons.iter();
     let why = reasons.clone().find(is_about).or_else(|| reasons.find(of_all));
     let why = why.map(|why| format!("{}: {}", why.reason, words::one_line(&why.message)));
-    ("waiting", Some(why.unwrap_or_else(|| format!("for its turn; see: kube-lite ctl explain {name}"))))
+    (
+        "waiting",
+        Some(why.unwrap_or_else(|| format!("for its turn; see: kube-lite ctl explain {name}"))),
+    )
 }

@@ -46,9 +46,7 @@ pub fn is_wanted(goal: &Goal, seen: &Seen) -> bool {
     match (goal, &seen.view) {
         (Goal::Gone, view) => view.is_none(),
         (_, None) => false,
-        (Goal::Revision(revision) | Goal::Back(revision), Some(view)) => {
-            view.revision == *revision
-        }
+        (Goal::Revision(revision) | Goal::Back(revision), Some(view)) => view.revision == *revision,
         (Goal::Replicas(replicas), Some(view)) => view.desired == *replicas,
     }
 }
@@ -248,10 +246,8 @@ impl Line {
 /// One line per instance that is not over, in replica order, then one per
 /// reason that is about none of them.
 pub fn lines(seen: &Seen) -> Vec<Line> {
-    let instances: Vec<&ContainerInstance> = lists::in_order(&seen.instances)
-        .into_iter()
-        .filter(|one| !one.phase.is_final())
-        .collect();
+    let instances: Vec<&ContainerInstance> =
+        lists::in_order(&seen.instances).into_iter().filter(|one| !one.phase.is_final()).collect();
     let rollout = seen.view.as_ref().and_then(open_rollout);
     let mixed = instances.windows(2).any(|pair| pair[0].revision != pair[1].revision);
     let line = |one: &ContainerInstance| Line {

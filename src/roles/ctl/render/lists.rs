@@ -164,9 +164,10 @@ pub fn instance_table(list: &[ContainerInstance], look: &Look) -> String {
         Column::if_any("MESSAGE"),
     ];
     let mut revisions = BTreeMap::new();
-    let mixed = list.iter().filter(|one| !one.phase.is_final()).any(|one| {
-        *revisions.entry(&one.workload_id).or_insert(one.revision) != one.revision
-    });
+    let mixed = list
+        .iter()
+        .filter(|one| !one.phase.is_final())
+        .any(|one| *revisions.entry(&one.workload_id).or_insert(one.revision) != one.revision);
     let row = |instance: &ContainerInstance| {
         let (tone, state) = instance_state(instance);
         let id = Cell::toned(Tone::Strong, &instance.id);
