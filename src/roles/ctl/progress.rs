@@ -83,10 +83,8 @@ pub fn judge(goal: &Goal, seen: &Seen, was_wanted: bool) -> Verdict {
     let ready = seen.instances.iter().filter(|one| one.ready && !one.stopping && !one.lost);
     let ready = ready.filter(of_goal).count();
     let (desired, done) = (view.desired as usize, view.done as usize);
-    let rolling = view.rollout.as_ref().is_some_and(|rollout| {
-        matches!(goal, Goal::Revision(revision) if rollout.to == *revision)
-            && rollout.state != "done"
-    });
+    let rolling = open_rollout(view)
+        .is_some_and(|rollout| matches!(goal, Goal::Revision(revision) if rollout.to == *revision));
     if !rolling && ready + done >= desired && live + done <= desired.max(done) {
         Verdict::Settled
     } else {
