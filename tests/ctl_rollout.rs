@@ -76,7 +76,8 @@ fn spec(image: &str, change: Value) -> String {
 
 async fn with_web() -> Scheduler {
     let scheduler = three_nodes().await;
-    let outcome = ctl_with(&scheduler, "deploy -f - --wait", spec("hello:1", json!({}))).await;
+    let outcome =
+        ctl_with(&scheduler, "deploy -f - --wait --timeout 20s", spec("hello:1", json!({}))).await;
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     scheduler
 }
@@ -128,7 +129,7 @@ async fn a_rollout_and_its_undo_are_followed() {
 
     // A changed template in a deploy is the same.
     let changed = spec("hello:2", json!({"env": {"COLOUR": "blue"}}));
-    let outcome = ctl_with(&scheduler, "deploy -f - --wait", changed).await;
+    let outcome = ctl_with(&scheduler, "deploy -f - --wait --timeout 20s", changed).await;
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     assert!(outcome.out.contains("web: revision 3, "), "{}", outcome.out);
 
@@ -155,7 +156,8 @@ async fn a_rollout_and_its_undo_are_followed() {
 async fn an_aborted_rollout_says_why_and_that_all_is_as_before() {
     let scheduler = with_web().await;
     let before = instances(&scheduler).await;
-    for command in ["rollout start web --image crash:2 --wait", "deploy -f - --wait"] {
+    for command in ["rollout start web --image crash:2 --wait", "deploy -f - --wait --timeout 20s"]
+    {
         let input = spec("crash:3", json!({}));
         let outcome = ctl_with(&scheduler, command, input).await;
         assert_eq!(outcome.code, Some(1), "{outcome:?}");

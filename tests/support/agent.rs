@@ -10,7 +10,9 @@ use std::time::Duration;
 use hyper::Method;
 use kube_lite::client::Client;
 use kube_lite::http::{Access, Handler, Reply, Request, Route};
-use kube_lite::model::wire::{DockerStatus, HeartbeatRequest, OrderAccepted, RunRequest};
+use kube_lite::model::wire::{
+    DockerState, DockerStatus, HeartbeatRequest, OrderAccepted, RunRequest,
+};
 use kube_lite::model::{ApiError, ContainerInstance, DaemonId, InstanceId};
 use serde_json::{Value, json};
 
@@ -59,6 +61,7 @@ pub async fn start(scheduler: &Scheduler, node: &str) {
             seq: has.seq,
             synced: true,
             docker: DockerStatus {
+                state: DockerState::Ok,
                 daemon: Some(DaemonId::from(format!("daemon of {node}").as_str())),
                 ..DockerStatus::default()
             },
