@@ -101,6 +101,7 @@ fn line(leaving: &ContainerInstance, seen: &Seen) -> Line {
         state: state.to_owned(),
         tone: if state == "waiting" { Tone::Bad } else { Tone::Busy },
         fine: state == "stopping",
+        as_before: false,
         reason: None,
         why,
     }

@@ -227,6 +227,8 @@ pub struct Line {
     pub tone: Tone,
     /// As it should be: may be left out when room is short.
     pub fine: bool,
+    /// As it was before: no news when it is seen for the first time.
+    pub as_before: bool,
     /// Why it is not, in a word.
     pub reason: Option<Reason>,
     /// Why it is not, in a sentence.
@@ -248,9 +250,15 @@ pub fn lines(seen: &Seen) -> Vec<Line> {
         lists::in_order(&seen.instances).into_iter().filter(|one| !one.phase.is_final()).collect();
     let rollout = seen.view.as_ref().and_then(open_rollout);
     let mixed = instances.windows(2).any(|pair| pair[0].revision != pair[1].revision);
-    let line = |one: &ContainerInstance| Line {
-        revision: (mixed || rollout.is_some()).then_some(one.revision),
-        ..instance_line(one)
+    let changed = seen.view.as_ref().is_some_and(|view| view.rollout.is_some());
+    let wanted = seen.view.as_ref().map(|view| view.revision);
+    let line = |one: &ContainerInstance| {
+        let line = instance_line(one);
+        Line {
+            revision: (mixed || changed).then_some(one.revision),
+            as_before: line.fine && rollout.is_some() && wanted != Some(one.revision),
+            ..line
+        }
     };
     let mut lines: Vec<Line> = instances.into_iter().map(line).collect();
     let reasons = seen.view.iter().flat_map(|view| &view.reasons);
@@ -281,6 +289,7 @@ fn rollout_line(rollout: &RolloutView, view: &WorkloadView) -> Option<Line> {
         state: rollout.state.clone(),
         tone: lists::rollout_tone(&rollout.state),
         fine: false,
+        as_before: false,
         reason: None,
         why,
     })
@@ -302,6 +311,7 @@ fn instance_line(instance: &ContainerInstance) -> Line {
         state,
         tone: if running && instance.health == Health::Unhealthy { Tone::Bad } else { tone },
         fine,
+        as_before: false,
         reason: instance.reason.filter(|_| !fine),
         why: if fine { None } else { lists::instance_why(instance) },
     }
@@ -316,6 +326,7 @@ fn reason_line(why: &Why) -> Line {
         state: "waiting".to_owned(),
         tone: Tone::Bad,
         fine: false,
+        as_before: false,
         reason: Some(why.reason),
         why: Some(format!("{}: {}", why.reason, words::one_line(&why.message))),
     }
@@ -356,7 +367,8 @@ pub fn screen(lines: &[Line], room: usize, look: &Look) -> Vec<String> {
 /// The lines that say something new, for readers whose screen only grows.
 pub fn news(before: &[Line], after: &[Line]) -> Vec<String> {
     let mut news = Vec::new();
-    for line in after.iter().filter(|line| before.iter().all(|old| old.gist() != line.gist())) {
+    let is_new = |line: &&Line| before.iter().all(|old| old.gist() != line.gist());
+    for line in after.iter().filter(|line| !line.as_before).filter(is_new) {
         let mut text = line.subject.clone();
         if let Some(revision) = line.revision {
             let _ = write!(text, " (revision {revision})");
