@@ -23,8 +23,8 @@ pub use stream::{ByteStream, Lines};
 use transport::Transport;
 
 use crate::model::view::{
-    DeployResponse, DiscoverView, ExplainView, HealthView, NodeView, RevisionView, ScaleRequest,
-    WorkloadView,
+    DeployResponse, DiscoverView, ExplainView, HealthView, NodeView, RevisionView, RolloutRequest,
+    RolloutView, ScaleRequest, UndoRequest, WorkloadView,
 };
 use crate::model::wire::{
     HeartbeatRequest, HeartbeatResponse, OrderAccepted, RegisterRequest, RegisterResponse,
@@ -143,6 +143,55 @@ impl Client {
         self.act(Method::DELETE, query::workload(id).path(), NO_BODY).await
     }
 
+    /// A workload's rollout, or how the last one ended; `None` if there was none.
+    pub async fn rollout(&self, id: &str) -> Result<Option<RolloutView>, ClientError> {
+        self.get(&query::rollout(id)).await
+    }
+
+    /// Rolls a workload to another image.
+    pub async fn start_rollout(
+        &self,
+        id: &str,
+        wanted: &RolloutRequest,
+    ) -> Result<DeployResponse, ClientError> {
+        self.request(Method::POST, query::rollout(id).path(), Some(wanted), self.timeout).await
+    }
+
+    /// Freezes a workload's rollout.
+    pub async fn pause_rollout(&self, id: &str) -> Result<DeployResponse, ClientError> {
+        self.steer_rollout(id, "pause", NO_BODY).await
+    }
+
+    /// Lets a frozen rollout go on.
+    pub async fn resume_rollout(&self, id: &str) -> Result<DeployResponse, ClientError> {
+        self.steer_rollout(id, "resume", NO_BODY).await
+    }
+
+    /// Takes a workload's rollout back. Answers with the revision it goes back to.
+    pub async fn abort_rollout(&self, id: &str) -> Result<DeployResponse, ClientError> {
+        self.steer_rollout(id, "abort", NO_BODY).await
+    }
+
+    /// Rolls a workload back to revision `to`, or to the one before. Answers with
+    /// the revision that is now wanted.
+    pub async fn undo_rollout(
+        &self,
+        id: &str,
+        to: Option<u64>,
+    ) -> Result<DeployResponse, ClientError> {
+        self.steer_rollout(id, "undo", Some(&UndoRequest { to })).await
+    }
+
+    async fn steer_rollout<B: Serialize>(
+        &self,
+        id: &str,
+        step: &str,
+        body: Option<&B>,
+    ) -> Result<DeployResponse, ClientError> {
+        let path = format!("{}/{step}", query::rollout(id).path());
+        self.request(Method::POST, &path, body, self.timeout).await
+    }
+
     /// All nodes.
     pub async fn nodes(&self) -> Result<Vec<NodeView>, ClientError> {
         self.get(&query::nodes()).await
@@ -157,6 +206,12 @@ impl Client {
     /// Lets a node have new instances again.
     pub async fn uncordon(&self, node: &str) -> Result<(), ClientError> {
         let path = format!("/nodes/{}/uncordon", query::segment(node));
+        self.act(Method::POST, &path, NO_BODY).await
+    }
+
+    /// Moves everything off a node and keeps new instances off it.
+    pub async fn drain(&self, node: &str) -> Result<(), ClientError> {
+        let path = format!("/nodes/{}/drain", query::segment(node));
         self.act(Method::POST, &path, NO_BODY).await
     }
 

@@ -543,12 +543,48 @@ async fn nodes_are_managed() {
     for (args, request) in [
         (&["cordon", "n1"][..], "POST /nodes/n1/cordon"),
         (&["uncordon", "n1"], "POST /nodes/n1/uncordon"),
+        (&["drain", "n1"], "POST /nodes/n1/drain"),
         (&["node", "remove", "n1"], "DELETE /nodes/n1"),
     ] {
         let outcome = run(&server.url(), args).await;
         assert_eq!(outcome.code, Some(0), "{outcome:?}");
         assert!(outcome.out.starts_with("n1: "), "{}", outcome.out);
         assert_eq!(server.seen().last().map(|seen| seen.line.clone()).as_deref(), Some(request));
+    }
+}
+
+#[tokio::test]
+async fn rollouts_are_asked_for() {
+    let server = Server::start(|seen| match seen.line.as_str() {
+        "GET /workloads/web/rollout" => ok("null"),
+        _ => say(&json!({"id": "web", "revision": 2, "warnings": ["mind the port"]})),
+    })
+    .await;
+    let start = r#"{"image":"a:2","maxSurge":"25%","maxUnavailable":1}"#;
+    for (args, request, body) in [
+        (
+            &["start", "web", "--image", "a:2"][..],
+            "POST /workloads/web/rollout",
+            r#"{"image":"a:2"}"#,
+        ),
+        (
+            &["start", "web", "--image", "a:2", "--max-surge", "25%", "--max-unavailable", "1"],
+            "POST /workloads/web/rollout",
+            start,
+        ),
+        (&["pause", "web"], "POST /workloads/web/rollout/pause", ""),
+        (&["resume", "web"], "POST /workloads/web/rollout/resume", ""),
+        (&["abort", "web"], "POST /workloads/web/rollout/abort", ""),
+        (&["undo", "web"], "POST /workloads/web/rollout/undo", "{}"),
+        (&["undo", "web", "--to", "1"], "POST /workloads/web/rollout/undo", r#"{"to":1}"#),
+    ] {
+        let before = server.seen().len();
+        let outcome = run(&server.url(), &[&["rollout"], args].concat()).await;
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+        assert!(outcome.out.starts_with("web: "), "{}", outcome.out);
+        assert_eq!(outcome.err, "warning: web: mind the port\n");
+        let asked = &server.seen()[before];
+        assert_eq!((asked.line.as_str(), asked.body.as_str()), (request, body));
     }
 }
 

@@ -7,8 +7,9 @@ use kube_lite::model::ContainerInstance;
 use kube_lite::model::view::{
     DiscoverView, EventView, ExplainView, NodeView, RevisionView, WorkloadView,
 };
+use kube_lite::roles::ctl::evacuation;
 use kube_lite::roles::ctl::progress::{self, Goal, Seen, Verdict};
-use kube_lite::roles::ctl::render::{Look, event, lists, story};
+use kube_lite::roles::ctl::render::{Look, event, lists, rollout, story};
 use serde_json::{Value, json};
 
 fn look() -> Look {
@@ -47,6 +48,27 @@ fn instance(id: &str, replica: u32, change: Value) -> ContainerInstance {
     serde_json::from_value(with(base, change)).expect("an instance")
 }
 
+/// A workload's fields while it rolls from revision 1 to 2, or after it did.
+fn rollout(state: &str, change: Value) -> Value {
+    let base = json!({"from": 1, "to": 2, "state": state, "updated": 1, "total": 3});
+    let revision = if state.starts_with("abort") { 1 } else { 2 };
+    json!({"revision": revision, "rollout": with(base, change)})
+}
+
+/// Three instances in the middle of that.
+fn in_transit() -> Vec<ContainerInstance> {
+    let second = |phase: &str, ready: bool| {
+        json!({"revision": 2, "image": "hello:2", "phase": phase, "ready": ready, "ports": [],
+               "health": if ready { "healthy" } else { "starting" }})
+    };
+    vec![
+        instance("web-r2-ddddd", 0, second("running", true)),
+        instance("web-r1-bbbbb", 1, json!({})),
+        instance("web-r2-eeeee", 1, second("running", false)),
+        instance("web-r1-ccccc", 2, json!({})),
+    ]
+}
+
 fn three() -> Vec<ContainerInstance> {
     let pulling = json!({
         "phase": "pulling", "health": "unknown", "ready": false, "containerId": "", "ports": [],
@@ -80,7 +102,7 @@ fn workload_lists() {
         "desired": 1, "running": 0, "ready": 0, "done": 1,
     });
     let rolling = json!({
-        "spec": {"name": "api", "image": "api:2"}, "restarts": 12,
+        "spec": {"name": "api", "image": "api:2"}, "restarts": 12, "revision": 2,
         "rollout": {"from": 1, "to": 2, "state": "rolling", "updated": 1, "total": 3},
     });
     let list = [workload(short), workload(job), workload(rolling)];
@@ -112,6 +134,11 @@ fn workload_states() {
         (json!({"ready": 2, "waiting": 1}), "waiting"),
         (json!({"desired": 0, "stopping": 2}), "stopping"),
         (json!({"desired": 0, "running": 0, "ready": 0}), "scaled to 0"),
+        (rollout("rolling", json!({})), "rolling 1/3"),
+        (rollout("paused", json!({})), "paused 1/3"),
+        (rollout("aborting", json!({})), "aborting"),
+        (rollout("aborted", json!({})), "ready"),
+        (rollout("done", json!({})), "ready"),
     ] {
         assert_eq!(lists::workload_state(&workload(change.clone())).1, wanted, "{change}");
     }
@@ -133,6 +160,9 @@ fn node_lists() {
         node(json!({"id": "node-2", "schedulable": false, "lastHeartbeatSecondsAgo": null,
                     "docker": {"state": "hung", "forMs": 61_000, "message": "no answer to a ping"}})),
         node(json!({})),
+        node(json!({"id": "node-4", "schedulable": false, "draining": true,
+                    "message": "being drained: 4 instance(s) still to move"})),
+        node(json!({"id": "node-5", "schedulable": false, "draining": true, "instances": 0})),
     ];
     assert_eq!(
         lists::nodes(&list, &look()),
@@ -141,10 +171,12 @@ NODE    STATUS           INSTANCES  HEARD      DOCKER          ADDRESS         W
 node-1  alive                    4  1s ago     ok              127.0.0.1:8081  -
 node-2  alive, cordoned          4  never      hung for 1m01s  127.0.0.1:8081  no answer to a ping
 node-3  dead                     4  1m15s ago  ok              127.0.0.1:8081  not heard for 75 s
+node-4  alive, draining          4  1s ago     ok              127.0.0.1:8081  being drained: 4 instance(s) still to move
+node-5  alive, drained           0  1s ago     ok              127.0.0.1:8081  -
 "
     );
     assert_eq!(
-        lists::nodes(&list[2..], &wide()),
+        lists::nodes(&list[2..3], &wide()),
         "\
 NODE    STATUS  INSTANCES  HEARD   DOCKER  ADDRESS         VERSION  DAEMON
 node-1  alive           4  1s ago  ok      127.0.0.1:8081  0.1.0    d41d8cd98f00
@@ -260,19 +292,138 @@ ADDRESS          PORT  HEALTH   INSTANCE      NODE
 
 #[test]
 fn histories() {
-    let revision = |number: u64, current: bool, why: &str| -> RevisionView {
+    let revision = |number: u64, why: &str, change: Value| -> RevisionView {
         let view = json!({
             "revision": number, "at": "2025-11-22T13:00:00Z", "by": "ann", "why": why,
-            "current": current, "template": {"image": format!("hello:{number}")},
+            "current": false, "template": {"image": format!("hello:{number}")},
         });
-        serde_json::from_value(view).expect("a revision")
+        serde_json::from_value(with(view, change)).expect("a revision")
+    };
+    let both = json!({"current": true, "head": true});
+    let list = [revision(2, "changed image", both), revision(1, "created", json!({}))];
+    assert_eq!(
+        lists::history(&list, &look()),
+        "\
+REVISION  NOW            WHEN      BY   IMAGE    WHY
+       1  -              13:00:00  ann  hello:1  created
+       2  current, head  13:00:00  ann  hello:2  changed image
+"
+    );
+    let outcome = json!({"outcome": "aborted: web-r2-aaaaa exited with code 3"});
+    let list = [
+        revision(1, "created", json!({"head": true})),
+        revision(2, "changed image", outcome),
+        revision(3, "changed image, env", json!({"current": true})),
+    ];
+    assert_eq!(
+        lists::history(&list, &look()),
+        "\
+REVISION  NOW      WHEN      BY   IMAGE    WHY                 OUTCOME
+       1  head     13:00:00  ann  hello:1  created             -
+       2  -        13:00:00  ann  hello:2  changed image       aborted: web-r2-aaaaa exited with code 3
+       3  current  13:00:00  ann  hello:3  changed image, env  -
+"
+    );
+}
+
+#[test]
+fn rollouts_in_a_line() {
+    let why = "web-r2-aaaaa exited with code 3";
+    for (state, change, wanted) in [
+        ("rolling", json!({}), "revision 1 to 2: rolling, 1/3 updated"),
+        (
+            "rolling",
+            json!({"waitingFor": "web-r1-bbbbb to be gone"}),
+            "revision 1 to 2: rolling, 1/3 updated; waiting for web-r1-bbbbb to be gone",
+        ),
+        (
+            "paused",
+            json!({"waitingFor": "paused"}),
+            "revision 1 to 2: paused, 1/3 updated; go on: kube-lite ctl rollout resume web",
+        ),
+        (
+            "aborting",
+            json!({"why": why, "waitingFor": "room"}),
+            "revision 1 to 2 and back to 1: aborting: web-r2-aaaaa exited with code 3; waiting for room",
+        ),
+        (
+            "aborted",
+            json!({"why": why, "waitingFor": why}),
+            "revision 1 to 2 and back to 1: aborted: web-r2-aaaaa exited with code 3",
+        ),
+        ("done", json!({"updated": 3}), "revision 1 to 2: done, 3/3 updated"),
+    ] {
+        let view = workload(rollout(state, change));
+        let shown = view.rollout.as_ref().expect("a rollout");
+        assert_eq!(rollout::so_far(&view, shown, &look()), wanted);
+    }
+    let waits = workload(rollout("rolling", json!({"waitingFor": "it for 3 s"})));
+    let shown = waits.rollout.as_ref().expect("a rollout");
+    let still = Look { ages: false, ..look() };
+    assert_eq!(rollout::so_far(&waits, shown, &still), "revision 1 to 2: rolling, 1/3 updated");
+}
+
+#[test]
+fn rollout_pages() {
+    let image = json!({"spec": {"name": "web", "image": "hello:2", "replicas": 3}});
+    let page = |state: &str, change: Value| {
+        let view = workload(with(rollout(state, change), image.clone()));
+        rollout::page(&view, &in_transit(), &look())
     };
     assert_eq!(
-        lists::history(&[revision(2, true, "image"), revision(1, false, "created")], &look()),
+        page(
+            "rolling",
+            json!({"waitingFor": "web-r2-eeeee: its health probe has not succeeded yet"})
+        ),
         "\
-REVISION  NOW      WHEN      BY   IMAGE    WHY
-       1  -        13:00:00  ann  hello:1  created
-       2  current  13:00:00  ann  hello:2  image
+web  rolling, 1/3 updated
+  rollout   revision 1 to 2
+  image     hello:2 (revision 2)
+  ready     3/3
+  waits for web-r2-eeeee: its health probe has not succeeded yet
+
+INSTANCE      REVISION  NODE    STATE    HEALTH    READY  RESTARTS  UP     PORTS
+web-r2-ddddd         2  node-1  running  healthy   yes           0  1m05s  -
+web-r1-bbbbb         1  node-2  running  healthy   yes           0  1m05s  32769->8080
+web-r2-eeeee         2  node-2  running  starting  no            0  1m05s  -
+web-r1-ccccc         1  node-3  running  healthy   yes           0  1m05s  32770->8080
+
+Next: kube-lite ctl rollout status web --watch
+"
+    );
+    assert!(
+        page("paused", json!({}))
+            .ends_with("\n\nNext: kube-lite ctl rollout resume web, or rollout abort web\n")
+    );
+    assert_eq!(
+        page("aborted", json!({"why": "web-r2-eeeee exited with code 3"})),
+        "\
+web  aborted
+  rollout   revision 1 to 2 and back to 1
+  image     hello:2 (revision 1)
+  ready     3/3
+  because   web-r2-eeeee exited with code 3
+
+Next: kube-lite ctl explain web
+"
+    );
+    assert_eq!(
+        page("done", json!({"updated": 3})),
+        "\
+web  done, 3/3 updated
+  rollout   revision 1 to 2
+  image     hello:2 (revision 2)
+  ready     3/3
+
+Next: kube-lite ctl rollout history web, or rollout undo web
+"
+    );
+    assert_eq!(
+        rollout::page(&workload(json!({})), &three(), &look()),
+        "\
+web  no rollout yet, all is of revision 1 (hello:1)
+
+Next: kube-lite ctl rollout start web --image IMAGE
 "
     );
 }
@@ -446,6 +597,30 @@ fn when_a_goal_is_reached() {
         ("another rollout", &first, seen(older, ready(3, &none)), Verdict::Settled),
         ("scaled", &Goal::Replicas(3), seen(json!({}), ready(3, &none)), Verdict::Settled),
         ("not scaled yet", &Goal::Replicas(5), seen(json!({}), ready(3, &none)), Verdict::Going),
+        (
+            "being aborted",
+            &Goal::Revision(2),
+            seen(rollout("aborting", none.clone()), in_transit()),
+            Verdict::Going,
+        ),
+        (
+            "not back yet",
+            &Goal::Back(1),
+            seen(rollout("aborting", none.clone()), in_transit()),
+            Verdict::Going,
+        ),
+        (
+            "back",
+            &Goal::Back(1),
+            seen(rollout("aborted", none.clone()), ready(3, &none)),
+            Verdict::Settled,
+        ),
+        (
+            "back to where it never left",
+            &first,
+            seen(with(rollout("aborted", json!({"to": 1})), none.clone()), ready(3, &none)),
+            Verdict::Settled,
+        ),
         ("gone", &Goal::Gone, Seen::default(), Verdict::Settled),
         ("some left", &Goal::Gone, Seen { view: None, instances: ready(1, &none) }, Verdict::Going),
         ("not deleted yet", &Goal::Gone, seen(json!({}), vec![]), Verdict::Going),
@@ -468,12 +643,24 @@ fn when_somebody_wants_something_else_meanwhile() {
         progress::judge(&Goal::Replicas(3), &Seen::default(), true),
         Verdict::Off("the workload was deleted meanwhile".into())
     );
-    let aborted = json!({"rollout": {"from": 1, "to": 2, "state": "aborted", "updated": 0, "total": 3,
-                                     "waitingFor": "web-r2-x exited with code 1"}});
+    let three = || ready(3, &json!({}));
+    let aborted = rollout("aborted", json!({"why": "web-r2-x exited with code 1"}));
     assert_eq!(
-        progress::judge(&Goal::Revision(2), &seen(aborted, ready(3, &json!({}))), true),
+        progress::judge(&Goal::Revision(2), &seen(aborted.clone(), three()), true),
         Verdict::Off(
-            "web: the rollout of revision 2 was aborted, revision 1 stays: web-r2-x exited with code 1"
+            "web: the rollout to revision 2 was aborted: web-r2-x exited with code 1\n\
+             Everything is as before: 3/3 of revision 1. \
+             The whole story: kube-lite ctl explain web"
+                .into()
+        )
+    );
+    let short = with(aborted, json!({"ready": 2}));
+    assert_eq!(
+        progress::judge(&Goal::Revision(2), &seen(short, three()), true),
+        Verdict::Off(
+            "web: the rollout to revision 2 was aborted: web-r2-x exited with code 1\n\
+             Revision 1 is wanted again, 2/3 ready. \
+             The whole story: kube-lite ctl explain web"
                 .into()
         )
     );
@@ -514,6 +701,19 @@ fn headlines() {
             "web: 1 instance left, 1 stopping",
         ),
         (Seen::default(), "web: gone"),
+        (
+            seen(rollout("rolling", json!({})), in_transit()),
+            "web: revision 2, 1/3 updated, 3/3 ready, 1 starting",
+        ),
+        (
+            seen(rollout("paused", json!({})), in_transit()),
+            "web: revision 2, 1/3 updated, paused, 3/3 ready, 1 starting",
+        ),
+        (
+            seen(rollout("aborting", json!({})), in_transit()),
+            "web: revision 2 is taken back, 2 of it left, 3/3 ready, 1 starting",
+        ),
+        (seen(rollout("done", json!({})), in_transit()), "web: 3/3 ready, 1 starting"),
     ] {
         assert_eq!(progress::headline("web", &seen), wanted);
     }
@@ -543,4 +743,138 @@ fn lines_of_progress() {
         ]
     );
     assert!(progress::news(&lines, &lines).is_empty());
+}
+
+#[test]
+fn lines_of_a_rollout() {
+    let rolling = progress::lines(&seen(rollout("rolling", json!({})), in_transit()));
+    assert_eq!(
+        progress::screen(&rolling, 10, &look()),
+        [
+            "web-r2-ddddd  node-1  revision 2  ready",
+            "web-r1-bbbbb  node-2  revision 1  ready",
+            "web-r2-eeeee  node-2  revision 2  running, starting",
+            "web-r1-ccccc  node-3  revision 1  ready",
+        ]
+    );
+    // What was there before is no news; that it goes is.
+    assert_eq!(
+        progress::news(&[], &rolling),
+        [
+            "web-r2-ddddd (revision 2) on node-1: ready",
+            "web-r2-eeeee (revision 2) on node-2: running, starting",
+        ]
+    );
+    let mut later = in_transit();
+    later[1].stopping = true;
+    let later = progress::lines(&seen(rollout("rolling", json!({})), later));
+    assert_eq!(progress::news(&rolling, &later), ["web-r1-bbbbb (revision 1) on node-2: stopping"]);
+    let why = json!({"why": "web-r2-eeeee exited with code 3"});
+    for (state, wanted) in [
+        ("paused", "rollout: paused: go on: kube-lite ctl rollout resume web"),
+        ("aborting", "rollout: aborting: web-r2-eeeee exited with code 3"),
+    ] {
+        let now = progress::lines(&seen(rollout(state, why.clone()), in_transit()));
+        let news = progress::news(&rolling, &now);
+        assert_eq!(news, [wanted]);
+    }
+}
+
+// --- draining --------------------------------------------------------------
+
+fn node(change: Value) -> NodeView {
+    let base = json!({
+        "id": "node-2", "address": "127.0.0.1:8081", "status": "alive", "schedulable": false,
+        "draining": true, "lastHeartbeatSecondsAgo": 1.0, "instances": 1, "version": "0.1.0",
+        "docker": {"state": "ok", "forMs": 5000},
+    });
+    serde_json::from_value(with(base, change)).expect("a node")
+}
+
+fn draining(view: Value, instances: Vec<ContainerInstance>) -> evacuation::Seen {
+    evacuation::Seen { node: Some(node(json!({}))), instances, workloads: vec![workload(view)] }
+}
+
+#[test]
+fn what_leaves_a_node_and_why_it_is_still_there() {
+    let here = || instance("web-r1-bbbbb", 1, json!({}));
+    let next = |change| instance("web-r1-fffff", 1, with(json!({"nodeId": "node-3"}), change));
+    let pulling = json!({"phase": "pulling", "ready": false, "message": "pulling hello:1"});
+    let no_room =
+        json!({"reasons": [{"reason": "NoRoom", "message": "none of 3 nodes can take it"}]});
+    let job = json!({"spec": {"name": "web", "image": "hello:1", "restartPolicy": "never"}});
+    for (seen, wanted) in [
+        (
+            draining(json!({}), vec![instance("web-r1-bbbbb", 1, json!({"stopping": true}))]),
+            "stopping",
+        ),
+        (
+            draining(json!({}), vec![here(), next(pulling)]),
+            "moving  to web-r1-fffff on node-3, pulling: pulling hello:1",
+        ),
+        (
+            draining(json!({}), vec![here(), next(json!({}))]),
+            "moving  to web-r1-fffff on node-3, ready",
+        ),
+        (draining(no_room, vec![here()]), "waiting  NoRoom: none of 3 nodes can take it"),
+        (
+            draining(rollout("paused", json!({})), vec![here(), next(json!({}))]),
+            "waiting  the rollout of web is paused: kube-lite ctl rollout resume web",
+        ),
+        (
+            draining(json!({}), vec![here()]),
+            "waiting  for its turn; see: kube-lite ctl explain web",
+        ),
+        (
+            draining(job, vec![here()]),
+            "staying  its restart policy is never: it is not moved, it runs to its end; \
+             or give it up: kube-lite ctl delete web",
+        ),
+    ] {
+        let lines = progress::screen(&evacuation::lines(&seen), 10, &look());
+        assert_eq!(lines, [format!("web-r1-bbbbb  node-2  {wanted}")]);
+        assert_eq!(evacuation::judge(&seen, true), Verdict::Going);
+    }
+    let both =
+        vec![here(), next(json!({})), instance("web-r1-ggggg", 4, json!({"nodeId": "node-2"}))];
+    assert_eq!(
+        evacuation::headline(&"node-2".into(), &draining(json!({}), both)),
+        "node-2: 2 instances left, 1 moving, 1 waiting"
+    );
+}
+
+#[test]
+fn when_a_node_is_drained() {
+    let elsewhere = || vec![instance("web-r1-aaaaa", 0, json!({}))];
+    let seen = |change| evacuation::Seen {
+        node: Some(node(change)),
+        instances: elsewhere(),
+        workloads: vec![workload(json!({}))],
+    };
+    let nowhere = evacuation::Seen { instances: elsewhere(), ..evacuation::Seen::default() };
+    let off = |text: &str| Verdict::Off(text.to_owned());
+    for (seen, was_wanted, wanted) in [
+        (seen(json!({})), false, Verdict::Settled),
+        (seen(json!({"draining": false})), false, Verdict::Going),
+        (
+            seen(json!({"draining": false})),
+            true,
+            off("node-2: no longer being drained, it was uncordoned meanwhile; \
+                 again: kube-lite ctl drain node-2"),
+        ),
+        (nowhere.clone(), true, off("the node was removed meanwhile")),
+        (nowhere, false, off("there is no such node; see: kube-lite ctl nodes")),
+    ] {
+        assert_eq!(evacuation::judge(&seen, was_wanted), wanted);
+    }
+    let name = "node-2".into();
+    assert_eq!(
+        evacuation::finished(&name, &seen(json!({}))),
+        "node-2: drained, nothing runs there and nothing new comes. \
+         Back to work: kube-lite ctl uncordon node-2"
+    );
+    assert!(
+        evacuation::finished(&name, &seen(json!({"status": "dead"})))
+            .starts_with("node-2: is dead")
+    );
 }

@@ -111,6 +111,42 @@ async fn a_deploy_is_waited_for_and_redrawn() {
 }
 
 #[tokio::test]
+async fn a_rollout_is_redrawn_with_the_revision_of_each_instance() {
+    let asked = AtomicUsize::new(0);
+    let server = Server::start(move |seen| {
+        let state = if asked.load(Relaxed) > 2 { "done" } else { "rolling" };
+        let view = json!({
+            "spec": {"name": "web", "image": "hello:2"}, "revision": 2, "desired": 1, "running": 1,
+            "ready": 1, "pending": 0, "waiting": 0, "done": 0, "reasons": [],
+            "rollout": {"from": 1, "to": 2, "state": state, "updated": 0, "total": 1},
+        });
+        let one = |revision: u64, phase: &str| {
+            json!({"id": format!("web-r{revision}-0"), "workloadId": "web", "replica": 0,
+                   "revision": revision, "nodeId": "node-1", "image": "hello:2", "phase": phase,
+                   "ready": phase == "running"})
+        };
+        match seen.line.as_str() {
+            "POST /workloads/web/rollout" => ok(r#"{"id": "web", "revision": 2}"#),
+            "GET /workloads/web" => ok(&view.to_string()),
+            "GET /instances?workload=web" => match asked.fetch_add(1, Relaxed) {
+                0..3 => ok(&json!([one(1, "running"), one(2, "pulling")]).to_string()),
+                _ => ok(&json!([one(2, "running")]).to_string()),
+            },
+            _ => error("404 Not Found", r#"{"error": "nothing here"}"#),
+        }
+    })
+    .await;
+    let args = "rollout start web --image hello:2";
+    let (status, screen) = on_terminal(&server, args, true, None).await;
+    assert_eq!(status.code(), Some(0), "{screen:?}");
+    assert!(screen.contains("web: revision 2, 0/1 updated, 1/1 ready, 1 pulling"), "{screen:?}");
+    assert!(screen.contains("web-r1-0  node-1  revision 1  ready"), "{screen:?}");
+    assert!(screen.contains("web-r2-0  node-1  revision 2  pulling"), "{screen:?}");
+    let result = screen.lines().last().expect("a last line");
+    assert!(result.contains("web: 1/1 ready (revision 2, "), "{result:?}");
+}
+
+#[tokio::test]
 async fn ctrl_c_says_what_goes_on() {
     let server = Server::start(|seen| match seen.line.as_str() {
         "PUT /workloads/web/scale" => ok(""),

@@ -8,7 +8,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::model::ContainerInstance;
 use crate::model::view::{
-    DiscoverView, ExplainView, HealthView, NodeView, RevisionView, WorkloadView,
+    DiscoverView, ExplainView, HealthView, NodeView, RevisionView, RolloutView, WorkloadView,
 };
 
 /// What may stand in a path segment as it is.
@@ -50,6 +50,11 @@ pub fn explain(id: &str) -> Query<ExplainView> {
 /// The revisions of one workload.
 pub fn history(id: &str) -> Query<Vec<RevisionView>> {
     Query::new(format!("/workloads/{}/history", segment(id)))
+}
+
+/// The rollout of one workload, or how its last one ended.
+pub fn rollout(id: &str) -> Query<Option<RolloutView>> {
+    Query::new(format!("/workloads/{}/rollout", segment(id)))
 }
 
 /// All nodes.
@@ -125,6 +130,7 @@ mod tests {
         let cases = [
             (workload("web").path, "/workloads/web"),
             (workload("../x y").path, "/workloads/..%2Fx%20y"),
+            (rollout("web").path, "/workloads/web/rollout"),
             (instances(None).path, "/instances"),
             (instances(Some("a&b")).path, "/instances?workload=a%26b"),
             (logs("web-r1-x", None, false), "/logs/web-r1-x"),

@@ -1,16 +1,18 @@
 //! The command line: asks the scheduler over HTTP, shows what comes back.
 //!
 //! What things look like and what to think of them is decided by plain
-//! functions ([`render`], [`progress`]); the rest reads, asks and prints.
+//! functions ([`render`], [`progress`], [`evacuation`]); the rest reads, asks and prints.
 
 pub mod args;
 mod change;
 mod completion;
+pub mod evacuation;
 mod events;
 mod live;
 mod logs;
 pub mod progress;
 pub mod render;
+mod rollout;
 mod session;
 mod show;
 pub mod spec_file;
@@ -21,7 +23,7 @@ mod watch;
 use std::process::ExitCode;
 
 pub use args::CtlArgs;
-use args::{Command, NodeCommand, RolloutCommand};
+use args::{Command, NodeCommand};
 use session::Session;
 use stop::Stop;
 
@@ -58,9 +60,8 @@ async fn obey(args: CtlArgs, whole: impl FnOnce() -> clap::Command) -> Result<()
         Command::Cordon(args) => change::cordon(session, &args.node).await,
         Command::Uncordon(args) => change::uncordon(session, &args.node).await,
         Command::Node(NodeCommand::Remove(args)) => change::remove_node(session, &args.node).await,
-        Command::Rollout(RolloutCommand::History(args)) => {
-            show::history(session, &args.workload).await
-        }
+        Command::Drain(args) => change::drain(session, args).await,
+        Command::Rollout(command) => rollout::rollout(session, command).await,
         Command::Completion { shell } => session.say(completion::script(*shell, whole())),
     }
 }

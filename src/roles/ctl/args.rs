@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 
+use crate::model::Extent;
+
 /// Asks a scheduler for things and shows what is.
 #[derive(Clone, Debug, Args)]
 #[command(
@@ -106,8 +108,21 @@ Examples:
     /// Manage nodes
     #[command(subcommand)]
     Node(NodeCommand),
-    /// Look at the revisions of a workload
-    #[command(subcommand)]
+    /// Move everything off a node, elsewhere first, and keep new instances off it
+    #[command(after_help = "\
+Examples:
+  kube-lite ctl drain box-2        before maintenance; waits until nothing is left there
+  kube-lite ctl uncordon box-2     afterwards")]
+    Drain(DrainArgs),
+    /// Change what runs without downtime, and take it back
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  kube-lite ctl rollout start hello --image hello:2
+  kube-lite ctl rollout status hello --watch
+  kube-lite ctl rollout undo hello"
+    )]
     Rollout(RolloutCommand),
     /// Print a script that teaches your shell to complete our commands
     #[command(after_help = "\
@@ -130,9 +145,9 @@ pub struct WaitArgs {
     /// Return as soon as the scheduler has noted it
     #[arg(long, overrides_with = "wait")]
     pub no_wait: bool,
-    /// Wait no longer than this: 90, 90s, 5m, 1h30m
-    #[arg(long, default_value = "120s", value_parser = duration, value_name = "TIME")]
-    pub timeout: Duration,
+    /// Wait no longer than this: 90, 90s, 5m, 1h30m [default: 2m; for rollouts and drains 10m]
+    #[arg(long, value_parser = duration, value_name = "TIME")]
+    pub timeout: Option<Duration>,
 }
 
 impl WaitArgs {
@@ -256,11 +271,98 @@ pub enum NodeCommand {
     Remove(NodeArgs),
 }
 
+/// `drain`
+#[derive(Clone, Debug, Args)]
+pub struct DrainArgs {
+    /// The node's name
+    pub node: String,
+    /// Whether to wait.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
 /// `rollout …`
 #[derive(Clone, Debug, Subcommand)]
 pub enum RolloutCommand {
+    /// Roll a workload to another image, a few instances at a time
+    #[command(after_help = "\
+Examples:
+  kube-lite ctl rollout start hello --image hello:2
+  kube-lite ctl rollout start hello --image hello:2 --max-surge 25% --max-unavailable 0")]
+    Start(RolloutStartArgs),
+    /// Show how far a rollout is, or how the last one ended
+    Status(RolloutStatusArgs),
+    /// Freeze a rollout where it is; what crashes is still replaced
+    Pause(WorkloadArgs),
+    /// Let a frozen rollout go on
+    Resume(WorkloadArgs),
+    /// Take a rollout back to the revision before it
+    Abort(RolloutAbortArgs),
+    /// Roll back to the revision before, or to another one in the history
+    Undo(RolloutUndoArgs),
     /// List the revisions of a workload
     History(WorkloadArgs),
+}
+
+/// `rollout start`
+#[derive(Clone, Debug, Args)]
+pub struct RolloutStartArgs {
+    /// The workload's name
+    pub workload: String,
+    /// The image to roll to
+    #[arg(long, value_name = "IMAGE")]
+    pub image: String,
+    /// How many instances more than wanted may run meanwhile: 2, or 25%
+    #[arg(long, value_parser = extent, value_name = "N|P%")]
+    pub max_surge: Option<Extent>,
+    /// How many ready instances fewer than wanted there may be meanwhile: 2, or 25%
+    #[arg(long, value_parser = extent, value_name = "N|P%")]
+    pub max_unavailable: Option<Extent>,
+    /// Whether to wait.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+/// `rollout status`
+#[derive(Clone, Debug, Args)]
+pub struct RolloutStatusArgs {
+    /// The workload's name
+    pub workload: String,
+    /// Follow it to its end; exit code 1 if that is an abort
+    #[arg(short, long)]
+    pub watch: bool,
+}
+
+/// `rollout abort`
+#[derive(Clone, Debug, Args)]
+pub struct RolloutAbortArgs {
+    /// The workload's name
+    pub workload: String,
+    /// Whether to wait.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+/// `rollout undo`
+#[derive(Clone, Debug, Args)]
+pub struct RolloutUndoArgs {
+    /// The workload's name
+    pub workload: String,
+    /// The revision to go back to; see `rollout history`
+    #[arg(long, value_name = "REVISION")]
+    pub to: Option<u64>,
+    /// Whether to wait.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+/// A number of replicas or a share of them.
+fn extent(text: &str) -> Result<Extent, String> {
+    let parsed = match text.strip_suffix('%') {
+        Some(share) => share.parse().ok().filter(|share| *share <= 100).map(Extent::Percent),
+        None => text.parse().ok().map(Extent::Count),
+    };
+    parsed.ok_or_else(|| "expected a number such as 1, or a share from 0% to 100%".to_owned())
 }
 
 /// A number of replicas; how many are too many, the scheduler knows.
@@ -320,6 +422,18 @@ mod tests {
     }
 
     #[test]
+    fn extents() {
+        for (text, wanted) in
+            [("0", Extent::Count(0)), ("12", Extent::Count(12)), ("25%", Extent::Percent(25))]
+        {
+            assert_eq!(extent(text), Ok(wanted), "{text}");
+        }
+        for bad in ["", "%", "-1", "101%", "1.5", "5 %", "99999999999"] {
+            assert!(extent(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn global_options_may_stand_anywhere() {
         for line in ["-o json --server http://a:1 nodes", "nodes --server http://a:1 -o json"] {
             let args = parse(line).expect(line);
@@ -344,9 +458,20 @@ mod tests {
 
     #[test]
     fn wrong_usage() {
-        for line in
-            ["", "deploy", "scale web", "scale web -1", "scale web x", "-o yaml nodes", "nope"]
-        {
+        for line in [
+            "",
+            "deploy",
+            "scale web",
+            "scale web -1",
+            "scale web x",
+            "-o yaml nodes",
+            "nope",
+            "drain",
+            "rollout",
+            "rollout start web",
+            "rollout start web --image a:2 --max-surge 200%",
+            "rollout undo web --to x",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
     }

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::args::{DeleteArgs, DeployArgs, ScaleArgs};
+use super::args::{DeleteArgs, DeployArgs, DrainArgs, ScaleArgs};
+use super::evacuation;
 use super::progress::{self, Goal, Seen};
 use super::render::{Look, Tone, json, story};
 use super::session::Session;
 use super::spec_file::{self, SpecFile};
 use super::stop::Stop;
-use super::wait::{Wait, wait};
+use super::wait::{OfNode, OfWorkload, Patience, wait};
 use crate::client::ClientError;
 use crate::model::view::DeployResponse;
 
@@ -43,17 +44,9 @@ pub async fn deploy(session: &Session, args: &DeployArgs) -> Result<(), Stop> {
             }
             continue;
         }
-        let seen = wait(
-            session,
-            &Wait {
-                workload: id,
-                goal: Goal::Revision(response.revision),
-                began,
-                timeout: args.wait.timeout,
-                fail_fast: args.fail_fast,
-            },
-        )
-        .await?;
+        let patience = Patience { began, timeout: args.wait.timeout, fail_fast: args.fail_fast };
+        let goal = Goal::Revision(response.revision);
+        let seen = wait(session, &OfWorkload { workload: id, goal }, patience).await?;
         settled(session, id, &seen, began.elapsed()).await?;
     }
     Ok(())
@@ -74,7 +67,7 @@ fn refused(session: &Session, file: &str, error: &ClientError) -> Stop {
 /// `scale`
 pub async fn scale(session: &Session, args: &ScaleArgs) -> Result<(), Stop> {
     let id = args.workload.as_str();
-    let began = Instant::now();
+    let patience = Patience::from_now(&args.wait);
     if let Err(error) = session.client.scale(id, args.replicas).await {
         return Err(session.failed_about(id, &error).await);
     }
@@ -86,12 +79,8 @@ pub async fn scale(session: &Session, args: &ScaleArgs) -> Result<(), Stop> {
         );
     }
     let goal = Goal::Replicas(args.replicas);
-    let seen = wait(
-        session,
-        &Wait { workload: id, goal, began, timeout: args.wait.timeout, fail_fast: false },
-    )
-    .await?;
-    settled(session, id, &seen, began.elapsed()).await
+    let seen = wait(session, &OfWorkload { workload: id, goal }, patience).await?;
+    settled(session, id, &seen, patience.began.elapsed()).await
 }
 
 /// `delete`
@@ -103,9 +92,8 @@ pub async fn delete(session: &Session, args: &DeleteArgs) -> Result<(), Stop> {
     if !args.wait.wanted(session.on_terminal) {
         return tell(session, &format!("{id}: deleted; its containers are being stopped"));
     }
-    let (began, timeout) = (Instant::now(), args.wait.timeout);
-    let wanted = Wait { workload: id, goal: Goal::Gone, began, timeout, fail_fast: false };
-    wait(session, &wanted).await?;
+    let patience = Patience::from_now(&args.wait);
+    wait(session, &OfWorkload { workload: id, goal: Goal::Gone }, patience).await?;
     tell(session, &format!("{id}: deleted, and nothing of it is left"))
 }
 
@@ -127,6 +115,25 @@ pub async fn uncordon(session: &Session, node: &str) -> Result<(), Stop> {
     tell(session, &format!("{node}: may get new instances again"))
 }
 
+/// `drain`
+pub async fn drain(session: &Session, args: &DrainArgs) -> Result<(), Stop> {
+    let node = args.node.as_str();
+    let patience = Patience::from_now(&args.wait);
+    session.client.drain(node).await.map_err(|error| session.failed(&error))?;
+    if !args.wait.wanted(session.on_terminal) {
+        return tell(
+            session,
+            &format!(
+                "{node}: what runs there moves elsewhere, nothing new comes; \
+                 see: kube-lite ctl nodes --watch. Undo: kube-lite ctl uncordon {node}"
+            ),
+        );
+    }
+    let awaited = OfNode { node: node.into() };
+    let seen = wait(session, &awaited, patience).await?;
+    tell(session, &evacuation::finished(&awaited.node, &seen))
+}
+
 /// `node remove`
 pub async fn remove_node(session: &Session, node: &str) -> Result<(), Stop> {
     session.client.remove_node(node).await.map_err(|error| session.failed(&error))?;
@@ -134,12 +141,17 @@ pub async fn remove_node(session: &Session, node: &str) -> Result<(), Stop> {
 }
 
 /// Says that something is done; readers of JSON see it from the exit code.
-fn tell(session: &Session, text: &str) -> Result<(), Stop> {
+pub(super) fn tell(session: &Session, text: &str) -> Result<(), Stop> {
     if session.json() { Ok(()) } else { session.say(format!("{text}\n")) }
 }
 
 /// `web: 3/3 ready`, and where it is reached.
-async fn settled(session: &Session, id: &str, seen: &Seen, took: Duration) -> Result<(), Stop> {
+pub(super) async fn settled(
+    session: &Session,
+    id: &str,
+    seen: &Seen,
+    took: Duration,
+) -> Result<(), Stop> {
     if session.json() {
         return Ok(());
     }

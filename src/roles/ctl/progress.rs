@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::render::{Look, Tone, lists, words};
-use crate::model::view::WorkloadView;
+use crate::model::view::{RolloutView, WorkloadView};
 use crate::model::{ContainerInstance, Health, Phase, Reason, Why};
 
 /// What is waited for.
@@ -13,6 +13,8 @@ pub enum Goal {
     Revision(u64),
     /// As many replicas as this are ready or done, and the others gone.
     Replicas(u32),
+    /// A rollout has been taken back, so that all are of this revision again.
+    Back(u64),
     /// Nothing of it is left.
     Gone,
 }
@@ -44,7 +46,7 @@ pub fn is_wanted(goal: &Goal, seen: &Seen) -> bool {
     match (goal, &seen.view) {
         (Goal::Gone, view) => view.is_none(),
         (_, None) => false,
-        (Goal::Revision(revision), Some(view)) => view.revision == *revision,
+        (Goal::Revision(revision) | Goal::Back(revision), Some(view)) => view.revision == *revision,
         (Goal::Replicas(replicas), Some(view)) => view.desired == *replicas,
     }
 }
@@ -54,21 +56,26 @@ pub fn is_wanted(goal: &Goal, seen: &Seen) -> bool {
 pub fn judge(goal: &Goal, seen: &Seen, was_wanted: bool) -> Verdict {
     if let (Goal::Revision(revision), Some(view)) = (goal, &seen.view)
         && let Some(rollout) = view.rollout.as_ref().filter(|rollout| rollout.to == *revision)
-        && rollout.state == "aborted"
+        && view.revision != *revision
     {
-        let why = rollout.waiting_for.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-        let (name, from) = (&view.spec.name, rollout.from);
-        return Verdict::Off(format!(
-            "{name}: the rollout of revision {revision} was aborted, revision {from} stays{why}"
-        ));
+        match rollout.state.as_str() {
+            "aborted" => return Verdict::Off(taken_back(view, rollout)),
+            "aborting" => return Verdict::Going,
+            _ => {}
+        }
     }
     if !is_wanted(goal, seen) {
         return if was_wanted { Verdict::Off(overtaken(seen)) } else { Verdict::Going };
     }
-    let live = seen.instances.iter().filter(|one| !one.phase.is_final() && !one.lost).count();
+    let live = seen.instances.iter().filter(|one| is_live(one)).count();
     let Some(view) = &seen.view else {
         return if seen.instances.is_empty() { Verdict::Settled } else { Verdict::Going };
     };
+    if let Goal::Back(_) = goal {
+        // When all is back, the scheduler says; it goes by more than counts.
+        let aborting = open_rollout(view).is_some_and(|rollout| rollout.state == "aborting");
+        return if aborting { Verdict::Going } else { Verdict::Settled };
+    }
     let of_goal = |one: &&ContainerInstance| match goal {
         Goal::Revision(revision) => one.revision == *revision,
         _ => true,
@@ -76,15 +83,34 @@ pub fn judge(goal: &Goal, seen: &Seen, was_wanted: bool) -> Verdict {
     let ready = seen.instances.iter().filter(|one| one.ready && !one.stopping && !one.lost);
     let ready = ready.filter(of_goal).count();
     let (desired, done) = (view.desired as usize, view.done as usize);
-    let rolling = view.rollout.as_ref().is_some_and(|rollout| {
-        matches!(goal, Goal::Revision(revision) if rollout.to == *revision)
-            && rollout.state != "done"
-    });
+    let rolling = open_rollout(view)
+        .is_some_and(|rollout| matches!(goal, Goal::Revision(revision) if rollout.to == *revision));
     if !rolling && ready + done >= desired && live + done <= desired.max(done) {
         Verdict::Settled
     } else {
         Verdict::Going
     }
+}
+
+/// The rollout of a workload, if one is under way.
+pub fn open_rollout(view: &WorkloadView) -> Option<&RolloutView> {
+    view.rollout.as_ref().filter(|rollout| !matches!(rollout.state.as_str(), "done" | "aborted"))
+}
+
+/// How a rollout ended that was aborted, and what that means.
+fn taken_back(view: &WorkloadView, rollout: &RolloutView) -> String {
+    let (name, to, revision) = (&view.spec.name, rollout.to, view.revision);
+    let why = rollout.why.as_ref().or(rollout.waiting_for.as_ref());
+    let why = why.map(|why| format!(": {}", words::one_line(why))).unwrap_or_default();
+    let there = view.ready + view.done;
+    let now = match there >= view.desired {
+        true => format!("Everything is as before: {there}/{} of revision {revision}", view.desired),
+        false => format!("Revision {revision} is wanted again, {there}/{} ready", view.desired),
+    };
+    format!(
+        "{name}: the rollout to revision {to} was aborted{why}\n{now}. \
+         The whole story: kube-lite ctl explain {name}"
+    )
 }
 
 /// What happened to a goal that is no longer what is wanted.
@@ -120,13 +146,36 @@ pub fn hopeless(seen: &Seen) -> Option<String> {
         .then(|| format!("{}: {}: {}", view.spec.name, first.reason, first.message))
 }
 
-/// `web: 1/3 ready, 1 pulling, 1 waiting`.
+/// `revision 2, 4/10 updated`.
+fn rollout_so_far(rollout: &RolloutView, seen: &Seen) -> String {
+    let RolloutView { to, state, updated, total, .. } = rollout;
+    match state.as_str() {
+        "aborting" => {
+            let left = seen.instances.iter().filter(|one| one.revision == *to && is_live(one));
+            format!("revision {to} is taken back, {} of it left", left.count())
+        }
+        "paused" => format!("revision {to}, {updated}/{total} updated, paused"),
+        _ => format!("revision {to}, {updated}/{total} updated"),
+    }
+}
+
+/// Whether an instance runs or comes up, as far as is known.
+pub fn is_live(instance: &ContainerInstance) -> bool {
+    !instance.phase.is_final() && !instance.lost
+}
+
+/// `web: 1/3 ready, 1 pulling, 1 waiting`; in a rollout
+/// `web: revision 2, 4/10 updated, 10/10 ready, 1 pulling`.
 pub fn headline(name: &str, seen: &Seen) -> String {
     let mut text = match &seen.view {
         Some(view) if view.done > 0 && view.done == view.desired => {
             format!("{name}: {}/{} done", view.done, view.desired)
         }
-        Some(view) => format!("{name}: {}/{} ready", view.ready, view.desired),
+        Some(view) => {
+            let rollout = open_rollout(view).map(|rollout| rollout_so_far(rollout, seen));
+            let rollout = rollout.map(|words| format!("{words}, ")).unwrap_or_default();
+            format!("{name}: {rollout}{}/{} ready", view.ready, view.desired)
+        }
         None if seen.instances.is_empty() => return format!("{name}: gone"),
         None => format!("{name}: {} left", words::count(seen.instances.len() as u64, "instance")),
     };
@@ -170,12 +219,16 @@ pub struct Line {
     pub subject: String,
     /// Where it is.
     pub node: String,
+    /// Of which revision it is, where there are several.
+    pub revision: Option<u64>,
     /// One word or two.
     pub state: String,
     /// What to think of it.
     pub tone: Tone,
     /// As it should be: may be left out when room is short.
     pub fine: bool,
+    /// As it was before: no news when it is seen for the first time.
+    pub as_before: bool,
     /// Why it is not, in a word.
     pub reason: Option<Reason>,
     /// Why it is not, in a sentence.
@@ -193,11 +246,21 @@ impl Line {
 /// One line per instance that is not over, in replica order, then one per
 /// reason that is about none of them.
 pub fn lines(seen: &Seen) -> Vec<Line> {
-    let mut lines: Vec<Line> = lists::in_order(&seen.instances)
-        .into_iter()
-        .filter(|one| !one.phase.is_final())
-        .map(instance_line)
-        .collect();
+    let instances: Vec<&ContainerInstance> =
+        lists::in_order(&seen.instances).into_iter().filter(|one| !one.phase.is_final()).collect();
+    let rollout = seen.view.as_ref().and_then(open_rollout);
+    let mixed = instances.windows(2).any(|pair| pair[0].revision != pair[1].revision);
+    let changed = seen.view.as_ref().is_some_and(|view| view.rollout.is_some());
+    let wanted = seen.view.as_ref().map(|view| view.revision);
+    let line = |one: &ContainerInstance| {
+        let line = instance_line(one);
+        Line {
+            revision: (mixed || changed).then_some(one.revision),
+            as_before: line.fine && rollout.is_some() && wanted != Some(one.revision),
+            ..line
+        }
+    };
+    let mut lines: Vec<Line> = instances.into_iter().map(line).collect();
     let reasons = seen.view.iter().flat_map(|view| &view.reasons);
     let shown = |why: &&Why| {
         let of =
@@ -206,7 +269,30 @@ pub fn lines(seen: &Seen) -> Vec<Line> {
     };
     let reasons: Vec<Line> = reasons.filter(shown).map(reason_line).collect();
     lines.extend(reasons);
+    if let (Some(rollout), Some(view)) = (rollout, &seen.view) {
+        lines.extend(rollout_line(rollout, view));
+    }
     lines
+}
+
+/// What is to be said of a rollout that does not simply go on.
+fn rollout_line(rollout: &RolloutView, view: &WorkloadView) -> Option<Line> {
+    let why = match rollout.state.as_str() {
+        "paused" => Some(format!("go on: kube-lite ctl rollout resume {}", view.spec.name)),
+        "aborting" => rollout.why.as_ref().map(|why| words::one_line(why).into_owned()),
+        _ => return None,
+    };
+    Some(Line {
+        subject: "rollout".to_owned(),
+        node: String::new(),
+        revision: None,
+        state: rollout.state.clone(),
+        tone: lists::rollout_tone(&rollout.state),
+        fine: false,
+        as_before: false,
+        reason: None,
+        why,
+    })
 }
 
 fn instance_line(instance: &ContainerInstance) -> Line {
@@ -221,9 +307,11 @@ fn instance_line(instance: &ContainerInstance) -> Line {
     Line {
         subject: instance.id.to_string(),
         node: instance.node_id.to_string(),
+        revision: None,
         state,
         tone: if running && instance.health == Health::Unhealthy { Tone::Bad } else { tone },
         fine,
+        as_before: false,
         reason: instance.reason.filter(|_| !fine),
         why: if fine { None } else { lists::instance_why(instance) },
     }
@@ -234,9 +322,11 @@ fn reason_line(why: &Why) -> Line {
     Line {
         subject,
         node: why.node_id.as_ref().map(ToString::to_string).unwrap_or_default(),
+        revision: None,
         state: "waiting".to_owned(),
         tone: Tone::Bad,
         fine: false,
+        as_before: false,
         reason: Some(why.reason),
         why: Some(format!("{}: {}", why.reason, words::one_line(&why.message))),
     }
@@ -253,17 +343,23 @@ pub fn screen(lines: &[Line], room: usize, look: &Look) -> Vec<String> {
         let fine = left.iter().filter(|line| line.fine).count();
         rest = Some(format!("… and {} more, {fine} of them ready", left.len()));
     }
-    let widest = |part: fn(&Line) -> &str| {
+    let revision = |line: &Line| line.revision.map(|n| format!("revision {n}")).unwrap_or_default();
+    let widest = |part: &dyn Fn(&Line) -> String| {
         kept.iter().map(|line| part(line).chars().count()).max().unwrap_or(0)
     };
-    let subject = widest(|line| &line.subject);
-    let node = widest(|line| &line.node);
-    let state = widest(|line| &line.state);
+    let subject = widest(&|line| line.subject.clone());
+    let node = widest(&|line| line.node.clone());
+    let of = widest(&revision);
+    let state = widest(&|line| line.state.clone());
     let text = |line: &&Line| {
         let word = line.tone.paint(&format!("{:<state$}", line.state), look);
         let (one, at) = (&line.subject, &line.node);
         let why = line.why.as_deref().unwrap_or("");
-        format!("{one:<subject$}  {at:<node$}  {word}  {why}").trim_end().to_owned()
+        let revision = match of {
+            0 => String::new(),
+            _ => format!("{:<of$}  ", revision(line)),
+        };
+        format!("{one:<subject$}  {at:<node$}  {revision}{word}  {why}").trim_end().to_owned()
     };
     kept.iter().map(text).chain(rest).collect()
 }
@@ -271,8 +367,12 @@ pub fn screen(lines: &[Line], room: usize, look: &Look) -> Vec<String> {
 /// The lines that say something new, for readers whose screen only grows.
 pub fn news(before: &[Line], after: &[Line]) -> Vec<String> {
     let mut news = Vec::new();
-    for line in after.iter().filter(|line| before.iter().all(|old| old.gist() != line.gist())) {
+    let is_new = |line: &&Line| before.iter().all(|old| old.gist() != line.gist());
+    for line in after.iter().filter(|line| !line.as_before).filter(is_new) {
         let mut text = line.subject.clone();
+        if let Some(revision) = line.revision {
+            let _ = write!(text, " (revision {revision})");
+        }
         if !line.node.is_empty() {
             let _ = write!(text, " on {}", line.node);
         }

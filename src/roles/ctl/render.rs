@@ -4,6 +4,7 @@
 pub mod event;
 pub mod json;
 pub mod lists;
+pub mod rollout;
 pub mod story;
 pub mod table;
 pub mod words;

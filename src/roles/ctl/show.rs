@@ -73,7 +73,7 @@ pub async fn history(session: &Session, id: &str) -> Result<(), Stop> {
 }
 
 /// Refuses a name that is none, with the one that was probably meant.
-async fn must_exist(session: &Session, workload: &str) -> Result<(), Stop> {
+pub(super) async fn must_exist(session: &Session, workload: &str) -> Result<(), Stop> {
     match session.client.workload(workload).await {
         Ok(_) => Ok(()),
         Err(error) => Err(session.failed_about(workload, &error).await),

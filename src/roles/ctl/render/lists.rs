@@ -1,5 +1,7 @@
 //! Lists as tables; an empty list says what to do next.
 
+use std::collections::BTreeMap;
+
 use super::table::{Cell, Column, table};
 use super::{Look, Tone, words};
 use crate::model::view::{DiscoverView, NodeStatus, NodeView, RevisionView, WorkloadView};
@@ -129,10 +131,12 @@ pub fn instances(list: &[ContainerInstance], workload: Option<&str>, look: &Look
     instance_table(list, look)
 }
 
-/// The table of [`instances`], which must not be empty.
+/// The table of [`instances`], which must not be empty. Revisions are shown where
+/// there are several of one workload, hence in a rollout.
 pub fn instance_table(list: &[ContainerInstance], look: &Look) -> String {
     const COLUMNS: &[Column] = &[
         Column::words("INSTANCE"),
+        Column::numbers("REVISION").unless_empty(),
         Column::words("NODE"),
         Column::words("STATE"),
         Column::words("HEALTH"),
@@ -159,6 +163,11 @@ pub fn instance_table(list: &[ContainerInstance], look: &Look) -> String {
         Column::if_any("REASON"),
         Column::if_any("MESSAGE"),
     ];
+    let mut revisions = BTreeMap::new();
+    let mixed = list
+        .iter()
+        .filter(|one| !one.phase.is_final())
+        .any(|one| *revisions.entry(&one.workload_id).or_insert(one.revision) != one.revision);
     let row = |instance: &ContainerInstance| {
         let (tone, state) = instance_state(instance);
         let id = Cell::toned(Tone::Strong, &instance.id);
@@ -185,6 +194,7 @@ pub fn instance_table(list: &[ContainerInstance], look: &Look) -> String {
                 Cell::maybe(instance.message.as_ref().filter(|_| look.ages)),
             ]);
         } else {
+            row.push(Cell::maybe(mixed.then_some(instance.revision)));
             row.extend(life);
             row.extend([Cell::new(ports(instance)), Cell::maybe(why)]);
         }
@@ -226,7 +236,8 @@ pub fn discover(view: &DiscoverView, look: &Look) -> String {
     table(look, COLUMNS, &rows)
 }
 
-/// The revisions of a workload, oldest first.
+/// The revisions of a workload, oldest first. What is wanted is marked `current`,
+/// what was last completely rolled out `head`; in a rollout they differ.
 pub fn history(list: &[RevisionView], look: &Look) -> String {
     const COLUMNS: &[Column] = &[
         Column::numbers("REVISION"),
@@ -235,6 +246,7 @@ pub fn history(list: &[RevisionView], look: &Look) -> String {
         Column::words("BY"),
         Column::words("IMAGE"),
         Column::if_any("WHY"),
+        Column::if_any("OUTCOME"),
     ];
     if list.is_empty() {
         return "no revisions yet\n".to_owned();
@@ -246,11 +258,17 @@ pub fn history(list: &[RevisionView], look: &Look) -> String {
         .map(|revision| {
             vec![
                 Cell::new(revision.revision),
-                if revision.current { Cell::toned(Tone::Good, "current") } else { Cell::new("") },
+                match (revision.current, revision.head) {
+                    (true, true) => Cell::toned(Tone::Good, "current, head"),
+                    (true, false) => Cell::toned(Tone::Busy, "current"),
+                    (false, true) => Cell::toned(Tone::Strong, "head"),
+                    (false, false) => Cell::new(""),
+                },
                 Cell::new(words::clock(&revision.at, look.now, &look.zone)),
                 Cell::new(&revision.by),
                 Cell::new(&revision.template.image),
                 Cell::new(&revision.why),
+                Cell::maybe(revision.outcome.as_ref()),
             ]
         })
         .collect();
@@ -267,11 +285,11 @@ pub fn in_order(list: &[ContainerInstance]) -> Vec<&ContainerInstance> {
 /// One word for a workload.
 pub fn workload_state(view: &WorkloadView) -> (Tone, String) {
     if let Some(rollout) = &view.rollout {
-        let progress = format!("{} {}/{}", rollout.state, rollout.updated, rollout.total);
+        let tone = rollout_tone(&rollout.state);
         match rollout.state.as_str() {
             "done" | "aborted" => {}
-            "aborting" => return (Tone::Bad, progress),
-            _ => return (Tone::Busy, progress),
+            "aborting" => return (tone, "aborting".to_owned()),
+            state => return (tone, format!("{state} {}/{}", rollout.updated, rollout.total)),
         }
     }
     let left = view.running + view.pending + view.stopping;
@@ -284,6 +302,15 @@ pub fn workload_state(view: &WorkloadView) -> (Tone, String) {
         () => (Tone::Busy, "starting"),
     };
     (tone, word.to_owned())
+}
+
+/// What to think of a rollout's state.
+pub fn rollout_tone(state: &str) -> Tone {
+    match state {
+        "done" => Tone::Good,
+        "aborting" | "aborted" => Tone::Bad,
+        _ => Tone::Busy,
+    }
 }
 
 /// One word for an instance.
@@ -306,6 +333,10 @@ pub fn instance_state(instance: &ContainerInstance) -> (Tone, String) {
 fn node_state(node: &NodeView) -> (Tone, String) {
     let status = node.status.as_str();
     match node.status {
+        NodeStatus::Alive if node.draining && node.instances == 0 => {
+            (Tone::Busy, "alive, drained".to_owned())
+        }
+        NodeStatus::Alive if node.draining => (Tone::Busy, "alive, draining".to_owned()),
         NodeStatus::Alive if node.schedulable => (Tone::Good, status.to_owned()),
         NodeStatus::Alive => (Tone::Busy, "alive, cordoned".to_owned()),
         NodeStatus::Unknown => (Tone::Busy, status.to_owned()),

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::lists;
 use super::table::{Cell, Column, table};
-use super::{Look, Tone, event, words};
+use super::{Look, Tone, event, rollout, words};
 use crate::model::view::{DiscoverView, ExplainView, ReplicaView, WorkloadView};
 use crate::model::{ContainerInstance, Protocol, WorkloadSpec};
 
@@ -33,13 +33,7 @@ pub fn status(
     line(&mut text, "count", &counts(view));
     line(&mut text, "policy", &policies(&view.spec));
     if let Some(rollout) = &view.rollout {
-        let mut words = format!(
-            "revision {} to {}: {}, {}/{} updated",
-            rollout.from, rollout.to, rollout.state, rollout.updated, rollout.total
-        );
-        if let Some(waiting_for) = &rollout.waiting_for {
-            let _ = write!(words, ", waiting for {waiting_for}");
-        }
+        let words = rollout::so_far(view, rollout, look);
         line(&mut text, "rollout", &words);
     }
     text.push_str(&addresses(&view.spec, discover));
@@ -177,7 +171,7 @@ fn policies(spec: &WorkloadSpec) -> String {
     words
 }
 
-fn line(text: &mut String, label: &str, value: &str) {
+pub(super) fn line(text: &mut String, label: &str, value: &str) {
     let _ = writeln!(text, "  {label:<9} {value}");
 }
 

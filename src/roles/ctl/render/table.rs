@@ -24,9 +24,14 @@ impl Column {
         Self { title, number: true, only_if_any: false }
     }
 
-    /// A column that is left out when no row has anything in it.
+    /// A column of words that is left out when no row has anything in it.
     pub const fn if_any(title: &'static str) -> Self {
-        Self { title, number: false, only_if_any: true }
+        Self::words(title).unless_empty()
+    }
+
+    /// The same column, left out when no row has anything in it.
+    pub const fn unless_empty(self) -> Self {
+        Self { only_if_any: true, ..self }
     }
 }
 

@@ -1,0 +1,162 @@
+//! `rollout …`: changing what runs, watching that, and taking it back.
+
+use std::time::Duration;
+
+use super::args::{
+    RolloutAbortArgs, RolloutCommand, RolloutStartArgs, RolloutStatusArgs, RolloutUndoArgs,
+    WaitArgs,
+};
+use super::change::{settled, tell};
+use super::progress::{Goal, open_rollout};
+use super::render::{json, rollout as render};
+use super::session::Session;
+use super::show;
+use super::stop::Stop;
+use super::wait::{OfWorkload, Patience, wait};
+use super::watch;
+use crate::client::{ClientError, query};
+use crate::model::view::{DeployResponse, RolloutRequest, RolloutView};
+
+/// Whoever follows a rollout to its end says when it is enough.
+const WITHOUT_END: Duration = Duration::from_secs(365 * 86_400);
+
+/// Runs one of them.
+pub async fn rollout(session: &Session, command: &RolloutCommand) -> Result<(), Stop> {
+    match command {
+        RolloutCommand::Start(args) => start(session, args).await,
+        RolloutCommand::Status(args) => status(session, args).await,
+        RolloutCommand::Pause(args) => pause(session, &args.workload).await,
+        RolloutCommand::Resume(args) => resume(session, &args.workload).await,
+        RolloutCommand::Abort(args) => abort(session, args).await,
+        RolloutCommand::Undo(args) => undo(session, args).await,
+        RolloutCommand::History(args) => show::history(session, &args.workload).await,
+    }
+}
+
+async fn start(session: &Session, args: &RolloutStartArgs) -> Result<(), Stop> {
+    let id = args.workload.as_str();
+    let patience = Patience::from_now(&args.wait);
+    let wanted = RolloutRequest {
+        image: args.image.clone(),
+        max_surge: args.max_surge,
+        max_unavailable: args.max_unavailable,
+    };
+    let response = accepted(session, id, session.client.start_rollout(id, &wanted).await).await?;
+    let goal = Goal::Revision(response.revision);
+    carried_out(session, id, &args.wait, patience, goal).await
+}
+
+async fn undo(session: &Session, args: &RolloutUndoArgs) -> Result<(), Stop> {
+    let id = args.workload.as_str();
+    let patience = Patience::from_now(&args.wait);
+    let response = accepted(session, id, session.client.undo_rollout(id, args.to).await).await?;
+    let goal = Goal::Revision(response.revision);
+    carried_out(session, id, &args.wait, patience, goal).await
+}
+
+async fn abort(session: &Session, args: &RolloutAbortArgs) -> Result<(), Stop> {
+    let id = args.workload.as_str();
+    let patience = Patience::from_now(&args.wait);
+    let response = accepted(session, id, session.client.abort_rollout(id).await).await?;
+    carried_out(session, id, &args.wait, patience, Goal::Back(response.revision)).await
+}
+
+async fn pause(session: &Session, id: &str) -> Result<(), Stop> {
+    accepted(session, id, session.client.pause_rollout(id).await).await?;
+    let so_far = so_far(session, id).await;
+    tell(
+        session,
+        &format!(
+            "{id}: paused{so_far}; what runs stays, what crashes is replaced. \
+             Go on: kube-lite ctl rollout resume {id}; take it back: kube-lite ctl rollout abort {id}"
+        ),
+    )
+}
+
+async fn resume(session: &Session, id: &str) -> Result<(), Stop> {
+    accepted(session, id, session.client.resume_rollout(id).await).await?;
+    let so_far = so_far(session, id).await;
+    tell(session, &format!("{id}: goes on{so_far}; see: kube-lite ctl rollout status {id} --watch"))
+}
+
+/// ` at 4/10 of revision 2`; a nicety, hence nothing where it cannot be had.
+async fn so_far(session: &Session, id: &str) -> String {
+    match session.client.rollout(id).await {
+        Ok(Some(RolloutView { to, updated, total, .. })) => {
+            format!(" at {updated}/{total} of revision {to}")
+        }
+        _ => String::new(),
+    }
+}
+
+async fn status(session: &Session, args: &RolloutStatusArgs) -> Result<(), Stop> {
+    let id = args.workload.as_str();
+    show::must_exist(session, id).await?;
+    if session.json() {
+        return watch::ask(session, &query::rollout(id), args.watch, |_, _| String::new()).await;
+    }
+    let view = session.client.workload(id).await.map_err(|error| session.failed(&error))?;
+    if let Some(rollout) = view.rollout.as_ref().filter(|_| args.watch) {
+        let patience = Patience {
+            timeout: Some(WITHOUT_END),
+            ..Patience::from_now(&WaitArgs { wait: true, no_wait: false, timeout: None })
+        };
+        if open_rollout(&view).is_some() || rollout.state == "aborted" {
+            let workload = OfWorkload { workload: id, goal: Goal::Revision(rollout.to) };
+            let seen = wait(session, &workload, patience).await?;
+            return settled(session, id, &seen, patience.began.elapsed()).await;
+        }
+    }
+    let instances = session.client.instances(Some(id)).await;
+    let instances = instances.map_err(|error| session.failed(&error))?;
+    session.say(render::page(&view, &instances, &session.look()))
+}
+
+/// What the scheduler has noted, or why it has not: there may be no such workload,
+/// or nothing to pause, resume or abort.
+async fn accepted(
+    session: &Session,
+    id: &str,
+    reply: Result<DeployResponse, ClientError>,
+) -> Result<DeployResponse, Stop> {
+    let response = match reply {
+        Ok(response) => response,
+        Err(error) if error.status() == Some(409) => {
+            let words = session.in_words(&error);
+            let words = words.trim_end_matches('.');
+            let next = format!("kube-lite ctl rollout history {id}");
+            return Err(Stop::Failed(format!("{words}. What there was: {next}")));
+        }
+        Err(error) => return Err(session.failed_about(id, &error).await),
+    };
+    for warning in &response.warnings {
+        session.remark(&format!("warning: {id}: {warning}"));
+    }
+    if session.json() {
+        let text = serde_json::to_string(&response).unwrap_or_default();
+        session.say(json::pretty(&text))?;
+    }
+    Ok(response)
+}
+
+/// Waits for the goal, or says what is wanted now.
+async fn carried_out(
+    session: &Session,
+    id: &str,
+    args: &WaitArgs,
+    patience: Patience,
+    goal: Goal,
+) -> Result<(), Stop> {
+    if !args.wanted(session.on_terminal) {
+        let (Goal::Revision(revision) | Goal::Back(revision)) = goal else { return Ok(()) };
+        return tell(
+            session,
+            &format!(
+                "{id}: revision {revision} is wanted now; \
+                 see: kube-lite ctl rollout status {id} --watch"
+            ),
+        );
+    }
+    let seen = wait(session, &OfWorkload { workload: id, goal }, patience).await?;
+    settled(session, id, &seen, patience.began.elapsed()).await
+}

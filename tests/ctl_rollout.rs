@@ -1,0 +1,266 @@
+//! Rollouts and drains as people see them: the real binary, the real scheduler,
+//! and agents that are played.
+
+mod support;
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use kube_lite::model::Timing;
+use serde_json::{Value, json};
+use support::agent;
+use support::scheduler::Scheduler;
+
+#[derive(Debug)]
+struct Outcome {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+/// Runs one command to its end.
+async fn ctl(scheduler: &Scheduler, args: &str) -> Outcome {
+    ctl_with(scheduler, args, String::new()).await
+}
+
+/// The same with something on its standard input.
+async fn ctl_with(scheduler: &Scheduler, args: &str, input: String) -> Outcome {
+    let url = format!("http://{}", scheduler.addr);
+    let words: Vec<String> = args.split_whitespace().map(str::to_owned).collect();
+    let output = tokio::task::spawn_blocking(move || {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_kube-lite"))
+            .arg("ctl")
+            .args(words)
+            .env("KUBE_LITE_SERVER", url)
+            .env("TZ", "UTC")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut stdin = child.stdin.take().expect("piped");
+        let _ = stdin.write_all(input.as_bytes());
+        drop(stdin);
+        child.wait_with_output()
+    });
+    let output = output.await.expect("no panic").expect("the binary runs");
+    let outcome = Outcome {
+        code: output.status.code(),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    };
+    eprintln!("$ kube-lite ctl {args}\n{}{}", outcome.out, outcome.err);
+    outcome
+}
+
+/// Three nodes, and nothing that takes long.
+async fn three_nodes() -> Scheduler {
+    // On a busy machine, too, no node is to die.
+    let timing = Timing { dead_after_ms: 600_000, ..Timing::default() };
+    let scheduler = Scheduler::with(timing).await;
+    for node in ["node-1", "node-2", "node-3"] {
+        agent::start(&scheduler, node).await;
+    }
+    scheduler
+}
+
+fn spec(image: &str, change: Value) -> String {
+    let mut spec = json!({
+        "name": "web", "image": image, "replicas": 4,
+        "healthCheck": {"port": 8080}, "strategy": {"drainSeconds": 0},
+    });
+    let fields = change.as_object().expect("an object").clone();
+    spec.as_object_mut().expect("an object").extend(fields);
+    spec.to_string()
+}
+
+async fn with_web() -> Scheduler {
+    let scheduler = three_nodes().await;
+    let outcome =
+        ctl_with(&scheduler, "deploy -f - --wait --timeout 20s", spec("hello:1", json!({}))).await;
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    scheduler
+}
+
+/// Ids of the instances that are not over, in order.
+async fn instances(scheduler: &Scheduler) -> Vec<String> {
+    let list = scheduler.get("/instances?workload=web").await.json();
+    let mut ids: Vec<String> = list
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter(|one| one["phase"] != "exited" && one["stopping"] != true)
+        .map(|one| one["id"].as_str().expect("an id").to_owned())
+        .collect();
+    ids.sort();
+    ids
+}
+
+async fn rollout_is(scheduler: &Scheduler, state: &str) {
+    let began = Instant::now();
+    loop {
+        let rollout = scheduler.get("/workloads/web/rollout").await.json();
+        if rollout["state"] == state {
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "never {state}: {rollout}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_and_its_undo_are_followed() {
+    let scheduler = with_web().await;
+    let outcome = ctl(&scheduler, "rollout status web").await;
+    assert_eq!(outcome.code, Some(0));
+    assert_eq!(
+        outcome.out,
+        "web  no rollout yet, all is of revision 1 (hello:1)\n\n\
+         Next: kube-lite ctl rollout start web --image IMAGE\n"
+    );
+
+    let outcome = ctl(&scheduler, "rollout start web --image hello:2 --max-surge 50% --wait").await;
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(outcome.out.contains("web: revision 2, "), "{}", outcome.out);
+    assert!(outcome.out.contains("/4 updated, 4/4 ready"), "{}", outcome.out);
+    assert!(outcome.out.contains(" (revision 2) on node-"), "{}", outcome.out);
+    let end = outcome.out.lines().last().expect("a last line");
+    assert!(end.starts_with("web: 4/4 ready (revision 2, "), "{end}");
+
+    // A changed template in a deploy is the same.
+    let changed = spec("hello:2", json!({"env": {"COLOUR": "blue"}}));
+    let outcome = ctl_with(&scheduler, "deploy -f - --wait --timeout 20s", changed).await;
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(outcome.out.contains("web: revision 3, "), "{}", outcome.out);
+
+    let outcome = ctl(&scheduler, "rollout undo web --to 1 --wait").await;
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(outcome.out.contains("web: 4/4 ready (revision 1, "), "{}", outcome.out);
+    let outcome = ctl(&scheduler, "rollout undo web --wait").await;
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(outcome.out.contains("web: 4/4 ready (revision 3, "), "{}", outcome.out);
+
+    let outcome = ctl(&scheduler, "rollout status web").await;
+    assert!(outcome.out.starts_with("web  done, 4/4 updated\n"), "{}", outcome.out);
+    let outcome = ctl(&scheduler, "rollout status web --watch").await;
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let outcome = ctl(&scheduler, "rollout history web").await;
+    let now: Vec<&str> = outcome.out.lines().filter(|line| line.contains("current")).collect();
+    assert!(matches!(now[..], [line] if line.contains("3  current, head")), "{}", outcome.out);
+    let outcome = ctl(&scheduler, "rollout undo web --to 77").await;
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.err.contains("revision 77 of web is not kept"), "{}", outcome.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_aborted_rollout_says_why_and_that_all_is_as_before() {
+    let scheduler = with_web().await;
+    let before = instances(&scheduler).await;
+    for command in ["rollout start web --image crash:2 --wait", "deploy -f - --wait --timeout 20s"]
+    {
+        let input = spec("crash:3", json!({}));
+        let outcome = ctl_with(&scheduler, command, input).await;
+        assert_eq!(outcome.code, Some(1), "{outcome:?}");
+        assert!(outcome.err.contains(" was aborted: web-r"), "{}", outcome.err);
+        assert!(outcome.err.contains("exited with code 3"), "{}", outcome.err);
+        assert!(
+            outcome.err.contains("\nEverything is as before: 4/4 of revision 1."),
+            "{}",
+            outcome.err
+        );
+        assert_eq!(instances(&scheduler).await, before);
+    }
+    let outcome = ctl(&scheduler, "rollout status web").await;
+    assert!(outcome.out.starts_with("web  aborted\n"), "{}", outcome.out);
+    assert!(outcome.out.contains("because   web-r3-"), "{}", outcome.out);
+    let outcome = ctl(&scheduler, "rollout status web --watch").await;
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    let outcome = ctl(&scheduler, "status web").await;
+    assert!(outcome.out.starts_with("web  4/4 ready\n"), "{}", outcome.out);
+    assert!(
+        outcome.out.contains("revision 1 to 3 and back to 1: aborted: web-r3-"),
+        "{}",
+        outcome.out
+    );
+    let outcome = ctl(&scheduler, "rollout history web").await;
+    assert!(outcome.out.contains("OUTCOME"), "{}", outcome.out);
+    assert!(outcome.out.contains("aborted: web-r2-"), "{}", outcome.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_is_paused_resumed_and_taken_back() {
+    let scheduler = with_web().await;
+    let before = instances(&scheduler).await;
+    for command in ["pause", "resume", "abort"] {
+        let outcome = ctl(&scheduler, &format!("rollout {command} web")).await;
+        assert_eq!(outcome.code, Some(1), "{outcome:?}");
+        assert_eq!(
+            outcome.err,
+            "error: no rollout of web is under way. What there was: \
+             kube-lite ctl rollout history web\n"
+        );
+        let outcome = ctl(&scheduler, &format!("rollout {command} wbe")).await;
+        assert_eq!(outcome.code, Some(1), "{outcome:?}");
+        assert!(outcome.err.contains("Did you mean web?"), "{}", outcome.err);
+    }
+    let outcome = ctl(&scheduler, "rollout start web --image stuck:2").await;
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert_eq!(
+        outcome.out,
+        "web: revision 2 is wanted now; see: kube-lite ctl rollout status web --watch\n"
+    );
+    let outcome = ctl(&scheduler, "rollout pause web").await;
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(outcome.out.starts_with("web: paused at 0/4 of revision 2; "), "{}", outcome.out);
+    let outcome = ctl(&scheduler, "rollout status web").await;
+    assert!(outcome.out.starts_with("web  paused, 0/4 updated\n"), "{}", outcome.out);
+    assert!(outcome.out.ends_with("rollout resume web, or rollout abort web\n"), "{}", outcome.out);
+    let outcome = ctl(&scheduler, "status web").await;
+    assert!(outcome.out.contains("go on: kube-lite ctl rollout resume web"), "{}", outcome.out);
+
+    let outcome = ctl(&scheduler, "rollout resume web").await;
+    assert!(outcome.out.starts_with("web: goes on at 0/4 of revision 2; "), "{}", outcome.out);
+    let outcome = ctl(&scheduler, "rollout start web --image stuck:2 --wait --timeout 1s").await;
+    assert_eq!(outcome.code, Some(3), "{outcome:?}");
+    assert!(outcome.err.contains("web: revision 2, 0/4 updated, 4/4 ready"), "{}", outcome.err);
+
+    let outcome = ctl(&scheduler, "rollout abort web --wait").await;
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let end = outcome.out.lines().last().expect("a last line");
+    assert!(end.starts_with("web: 4/4 ready (revision 1, "), "{end}");
+    rollout_is(&scheduler, "aborted").await;
+    assert_eq!(instances(&scheduler).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_node_is_empty_and_stays_so() {
+    let scheduler = with_web().await;
+    let outcome = ctl(&scheduler, "drain node-1 --wait").await;
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let end = outcome.out.lines().last().expect("a last line");
+    assert_eq!(
+        end,
+        "node-1: drained, nothing runs there and nothing new comes. \
+         Back to work: kube-lite ctl uncordon node-1"
+    );
+    let outcome = ctl(&scheduler, "nodes").await;
+    assert!(outcome.out.contains("node-1  alive, drained          0"), "{}", outcome.out);
+    let outcome = ctl(&scheduler, "status web").await;
+    assert!(outcome.out.starts_with("web  4/4 ready\n"), "{}", outcome.out);
+    assert!(!outcome.out.contains("node-1"), "{}", outcome.out);
+
+    // Nowhere to go: it says so, and nothing is stopped.
+    ctl(&scheduler, "cordon node-3").await;
+    let outcome = ctl(&scheduler, "drain node-2").await;
+    assert!(outcome.out.starts_with("node-2: what runs there moves elsewhere"), "{}", outcome.out);
+    ctl(&scheduler, "uncordon node-2").await;
+    ctl(&scheduler, "drain node-3 --wait").await;
+    let outcome = ctl(&scheduler, "drain node-2 --wait --timeout 1s").await;
+    assert_eq!(outcome.code, Some(3), "{outcome:?}");
+    assert!(outcome.err.contains("node-2: 4 instances left, 4 waiting"), "{}", outcome.err);
+    assert!(outcome.err.contains("being drained"), "{}", outcome.err);
+    let outcome = ctl(&scheduler, "status web").await;
+    assert!(outcome.out.starts_with("web  4/4 ready"), "{}", outcome.out);
+    let outcome = ctl(&scheduler, "drain node-9").await;
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+}
