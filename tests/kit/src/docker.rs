@@ -208,23 +208,18 @@ impl Watch {
     /// The largest number of containers of a workload that ran at once, given
     /// how many ran when the watch began.
     pub fn most_at_once(&self, workload: &str, at_the_beginning: &[Container]) -> usize {
-        self.most(workload, at_the_beginning, "start", "die")
-    }
-
-    /// The same for those that existed, whether they ran or not.
-    pub fn most_existing(&self, workload: &str, at_the_beginning: &[Container]) -> usize {
-        self.most(workload, at_the_beginning, "create", "destroy")
-    }
-
-    fn most(&self, workload: &str, before: &[Container], from: &str, to: &str) -> usize {
-        let mut up: BTreeSet<String> = before.iter().map(|c| c.id.clone()).collect();
+        let mut up: BTreeSet<String> = at_the_beginning.iter().map(|c| c.id.clone()).collect();
         let mut most = up.len();
         for event in self.events().into_iter().filter(|e| e.workload == workload) {
-            if event.action == from {
-                up.insert(event.container);
-                most = most.max(up.len());
-            } else if event.action == to {
-                up.remove(&event.container);
+            match event.action.as_str() {
+                "start" => {
+                    up.insert(event.container);
+                    most = most.max(up.len());
+                }
+                "die" => {
+                    up.remove(&event.container);
+                }
+                _ => {}
             }
         }
         most
