@@ -43,6 +43,7 @@ async fn a_node_is_drained_without_a_failed_request() {
     let watch = sandbox.truth.watch().await;
     let load = Load::start(sandbox.address(), "web").await;
 
+    let drained_at = sandbox.events("web").await.last().map_or(0, |e| e.seq);
     sandbox.post("/nodes/node-2/drain", None).await;
     let after = emptied(&sandbox, "node-2", 9).await;
     for container in before.iter().filter(|c| c.label(labels::NODE) != "node-2") {
@@ -53,19 +54,16 @@ async fn a_node_is_drained_without_a_failed_request() {
 
     // Nothing new goes there: neither more replicas nor another version.
     sandbox.client.scale("web", 12).await.unwrap();
-    let running = emptied(&sandbox, "node-2", 12).await;
+    emptied(&sandbox, "node-2", 12).await;
     sandbox.roll("web", "kube-lite/hello:v2").await;
     sandbox.rollout_is("web", "done").await;
     emptied(&sandbox, "node-2", 12).await;
-    let touched = watch
-        .starts("web")
-        .into_iter()
-        .filter(|event| running.iter().any(|c| c.id == event.container))
-        .filter(|event| {
-            running.iter().any(|c| c.id == event.container && c.label(labels::NODE) == "node-2")
-        })
-        .count();
-    assert_eq!(touched, 0, "nothing was started there");
+    let events = sandbox.events("web").await;
+    let ordered_there = events
+        .iter()
+        .filter(|e| e.seq > drained_at && e.kind == "InstanceOrdered")
+        .filter(|e| e.node.as_ref().is_some_and(|n| n.as_str() == "node-2"));
+    assert_eq!(ordered_there.count(), 0, "nothing was started there: {events:#?}");
     let node = sandbox.nodes().await.into_iter().find(|n| n.id.as_str() == "node-2").unwrap();
     assert!(node.message.is_some() && !node.schedulable, "it says why: {node:?}");
 

@@ -45,10 +45,8 @@ async fn all_of(api: &Api, replicas: u32, revision: &str) {
         let fine = running.len() == replicas as usize
             && of_revision(&running, revision) == replicas as usize;
         let view = api.client.workload("web").await.map_err(|e| e.to_string())?;
-        let open = view
-            .rollout
-            .as_ref()
-            .is_some_and(|r| !matches!(r.state.as_str(), "done" | "aborted"));
+        let open =
+            view.rollout.as_ref().is_some_and(|r| !matches!(r.state.as_str(), "done" | "aborted"));
         if fine && !open && view.ready == replicas {
             Ok(())
         } else {
