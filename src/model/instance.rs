@@ -146,6 +146,9 @@ pub struct ContainerInstance {
     /// The instance it follows in its replica, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<InstanceId>,
+    /// The instance that has to be gone before this one is launched, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<InstanceId>,
     /// How long it has been running (or, once over, had been), milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub running_for_ms: Option<u64>,

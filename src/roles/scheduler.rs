@@ -21,10 +21,12 @@ mod registry;
 pub mod replica;
 pub mod rollout;
 pub mod server;
+mod starting;
 pub mod state;
 pub mod store;
 mod users;
 pub mod views;
+pub mod waves;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

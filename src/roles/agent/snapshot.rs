@@ -113,6 +113,7 @@ impl AgentCore {
             reason: why.as_ref().map(|(reason, _)| *reason),
             message: why.map(|(_, message)| message),
             replaces: order.replaces.clone(),
+            after: order.after.clone(),
             running_for_ms: match running {
                 true => instance.running.map(|since| since.age_ms(now)),
                 false => ran_for_ms,

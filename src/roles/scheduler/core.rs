@@ -276,14 +276,20 @@ impl Core {
         let now = self.state.now;
         let Some(instance) = self.state.instances.get(id) else { return };
         let lost = self.state.is_lost(instance);
-        let ready_at = ready_at(instance, self.min_ready_ms(instance));
+        let spell = ready_at(instance, 0);
+        let min_ready_ms = match instance.ready && spell == instance.proven_in {
+            true => 0,
+            false => self.min_ready_ms(instance),
+        };
+        let ready_at = ready_at(instance, min_ready_ms);
         if let Some(at) = ready_at.filter(|at| *at > now) {
             self.agenda.deadlines.insert((at, Deadline::Instance(id.clone())));
         }
         let ready = ready_at.is_some_and(|at| at <= now);
         let waits = self.state.waits_for_predecessor(instance);
         let share = share(instance, ready, lost, waits);
-        if share == instance.share && ready == instance.ready {
+        let proven_in = if ready { spell } else { None };
+        if share == instance.share && ready == instance.ready && proven_in == instance.proven_in {
             self.mark_replica_of(id);
             return;
         }
@@ -293,7 +299,11 @@ impl Core {
         if let Some(slot) = self.state.instances.get_mut(id) {
             let instance = Arc::make_mut(slot);
             instance.share = share;
+            if instance.ready && !ready {
+                instance.last_ready = Some(now);
+            }
             instance.ready = ready;
+            instance.proven_in = proven_in;
         }
         self.move_sums(id, &workload, &node, old, share);
         self.mark_replica_of(id);
@@ -308,8 +318,7 @@ impl Core {
         let Some(workload) = self.state.workloads.get(&instance.workload) else { return 0 };
         let given = u64::from(workload.spec.min_ready_seconds) * 1000;
         let arrives = workload.rollout.as_ref().is_some_and(|rollout| rollout.is_open())
-            && instance.revision == workload.revision
-            && !instance.ready;
+            && instance.revision == workload.revision;
         let probed = workload.template(instance.revision).is_none_or(|t| t.health_check.is_some());
         if given == 0 && arrives && !probed { self.timing.probeless_ready_ms } else { given }
     }

@@ -32,6 +32,9 @@ const BATCH: usize = 1024;
 /// this long.
 const DISK_RETRY: Duration = Duration::from_secs(1);
 
+/// What a clock shows at the start of the process: ten years.
+const LONG_AGO_MS: u64 = 10 * 365 * 24 * 3_600_000;
+
 /// A clock and a source of draws: all that the core may not have.
 #[derive(Clone, Debug)]
 pub struct Clock {
@@ -44,13 +47,14 @@ impl Clock {
         Self { started: Instant::now() }
     }
 
-    /// Milliseconds since the start; never 0, which the core takes for "never".
+    /// Milliseconds since long before the start, so that what is older than this
+    /// process, as containers are after a restart, has a time of its own.
     pub fn now(&self) -> u64 {
-        self.started.elapsed().as_millis() as u64 + 1
+        self.started.elapsed().as_millis() as u64 + LONG_AGO_MS
     }
 
     fn instant(&self, at: u64) -> Instant {
-        self.started + Duration::from_millis(at.saturating_sub(1))
+        self.started + Duration::from_millis(at.saturating_sub(LONG_AGO_MS))
     }
 
     /// The moment of a step.

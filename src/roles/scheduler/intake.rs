@@ -122,7 +122,8 @@ impl Core {
         if after.share.running && !before.share.running && !after.holds_ports {
             self.claim_asked_ports(id);
         }
-        if after.health() == Health::Unhealthy && before.health() != Health::Unhealthy {
+        let fell_ill = after.health() == Health::Unhealthy && before.health() != Health::Unhealthy;
+        if fell_ill && after.stop.is_none() {
             self.fail_rollout(&after, "is unhealthy");
         }
         if ended {
@@ -165,7 +166,7 @@ impl Core {
                     "node {} is heard but does not answer orders at {}",
                     node.id, node.address
                 );
-                self.fail_start(&instance, Reason::StartFailed, message);
+                self.fail_start(&instance, Reason::NodeLost, message);
             }
             return;
         }
@@ -212,6 +213,7 @@ impl Core {
             Some(_) => None,
         };
         let incarnation = self.state.nodes.get(&report.node_id).map_or(0, |n| n.incarnation);
+        let runs = report.phase == Phase::Running;
         let stop = match stop_at_once {
             Some(cause) => Some((cause, Delivery::Due(0))),
             None if report.stopping && !report.phase.is_final() => {
@@ -226,7 +228,7 @@ impl Core {
             revision: report.revision,
             node: report.node_id.clone(),
             replaces: report.replaces.clone(),
-            after: None,
+            after: report.after.clone(),
             restarts: report.restarts,
             step: 0,
             binds_asked_ports: false,
@@ -236,6 +238,9 @@ impl Core {
             stop: stop.map(|(cause, delivery)| Stop { cause, since: now, drain_ms: 0, delivery }),
             seen: Some(seen(report, now)),
             ready: false,
+            proven_in: None,
+            // It may have been ready for long before it was found.
+            last_ready: runs.then_some(now),
             share: Share::default(),
         };
         let over = instance.is_over();
@@ -364,9 +369,17 @@ impl Core {
         let failure = failure_of(instance, ending, self.state.wall);
         let no_fault = matches!(ending, Ending::Exited(0)) && verdict == Verdict::Done
             || ending == Ending::Vanished
-            || matches!(failure.reason, Reason::PortTaken | Reason::DockerUnavailable);
+            || matches!(
+                failure.reason,
+                Reason::PortTaken | Reason::DockerUnavailable | Reason::NodeLost
+            );
         if !no_fault {
             self.fail_rollout(instance, &failure.message);
+            let now_of = self.state.workloads.get(&name).and_then(|w| w.replicas.get(&number));
+            if now_of.is_some_and(|replica| replica.revision != instance.revision) {
+                // What becomes of it is the way back's business.
+                return;
+            }
         }
         match verdict {
             Verdict::Done => {

@@ -15,44 +15,11 @@ use imbl::{OrdSet, Vector};
 
 use super::core::{Core, Deadline};
 use super::message::Millis;
+use super::placement::Placer;
 use super::state::{Instance, Replica, Revision, Rollout, RolloutState, StopCause, Workload};
-use crate::model::{ApiError, Extent, Health, Phase, Reason, Strategy, Template, WorkloadId};
-
-/// How far a workload may stray from its count while it changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    /// Instances more than desired.
-    pub surge: u32,
-    /// Ready instances fewer than desired.
-    pub unavailable: u32,
-    /// Whether `unavailable` was asked for; else it is 0, but 1 where a surge is
-    /// impossible.
-    pub explicit: bool,
-}
-
-impl Bounds {
-    /// The bounds for this many replicas. Shares round up for the surge and down
-    /// for what may be missing; if that leaves nothing to move with, one may be
-    /// missing.
-    pub fn of(strategy: &Strategy, desired: u32) -> Self {
-        let surge = match strategy.max_surge {
-            Extent::Count(count) => count,
-            Extent::Percent(percent) => (desired * u32::from(percent)).div_ceil(100),
-        };
-        let (unavailable, explicit) = match strategy.max_unavailable {
-            None => (0, false),
-            Some(Extent::Count(count)) => (count, true),
-            Some(Extent::Percent(percent)) => (desired * u32::from(percent) / 100, true),
-        };
-        let stuck = surge == 0 && unavailable == 0;
-        Self { surge, unavailable: if stuck { 1 } else { unavailable }, explicit }
-    }
-
-    /// How many may be missing where a surge is impossible.
-    pub fn unavailable_in_place(self) -> u32 {
-        if self.explicit { self.unavailable } else { self.unavailable.max(1) }
-    }
-}
+use crate::model::{
+    ApiError, Extent, Health, NodeId, Phase, Reason, Strategy, Template, WorkloadId,
+};
 
 impl Core {
     /// Makes `template` what is wanted. Returns its revision.
@@ -68,7 +35,14 @@ impl Core {
         let to = old.unwrap_or(known.last_revision + 1);
         let from = known.revision;
         let (now, wall) = (self.state.now, self.state.wall);
+        let kept = self.timing.revisions_kept;
+        let overtaken =
+            known.rollout.as_ref().is_some_and(Rollout::is_open) && from != known.head();
         self.edit_workload(name, |workload| {
+            if let Some(revision) = workload.revisions.get_mut(&from).filter(|_| overtaken) {
+                let outcome = format!("overtaken by revision {to} before it was everywhere");
+                Arc::make_mut(revision).outcome = Some(outcome);
+            }
             workload.last_revision = workload.last_revision.max(to);
             match workload.revisions.get_mut(&to) {
                 Some(revision) => {
@@ -92,6 +66,8 @@ impl Core {
             workload.rollout = Some(Rollout { from, to, state, why: None, since: now });
         });
         self.aim_at(name, to);
+        self.edit_workload(name, |workload| prune(workload, kept));
+        self.record_workload(name);
         self.note_workload(
             name,
             "RolloutStarted",
@@ -119,7 +95,6 @@ impl Core {
             let all = workload.replicas.keys().map(|number| (name.clone(), *number));
             self.agenda.replicas.extend(all);
         }
-        self.record_workload(name);
     }
 
     /// Something of the new revision went wrong: back to where it came from,
@@ -135,6 +110,8 @@ impl Core {
         if at_fault {
             let name = instance.workload.clone();
             self.begin_abort(&name, format!("{} {why}", instance.id));
+            // Those that still have what they had keep it, whatever came of the new.
+            self.move_replicas(&name);
         }
     }
 
@@ -155,6 +132,7 @@ impl Core {
             }
         });
         self.aim_at(name, to);
+        self.record_workload(name);
         self.note_workload(
             name,
             "RolloutAborting",
@@ -193,7 +171,15 @@ impl Core {
 
     /// A person wants it back.
     pub(super) fn abort_rollout(&mut self, by: &str, name: &WorkloadId) -> Result<(), ApiError> {
-        if self.open_rollout(name)?.state != RolloutState::Aborting {
+        let rollout = self.open_rollout(name)?;
+        let head = self.known_workload(name)?.head();
+        if rollout.to == head {
+            return Err(ApiError::conflict(format!(
+                "the rollout of {name} goes back to revision {head}, which was the last to be \
+                 everywhere; there is nothing to abort"
+            )));
+        }
+        if rollout.state != RolloutState::Aborting {
             self.begin_abort(name, format!("{by} asked for it"));
         }
         Ok(())
@@ -251,86 +237,9 @@ impl Core {
 
     /// The rollout's and the drain's part of looking at a workload.
     pub(super) fn advance_rollout(&mut self, name: &WorkloadId) {
-        let Some(workload) = self.state.workloads.get(name).cloned() else { return };
-        if !workload.is_frozen() {
-            self.move_replicas(name, &workload);
-            self.let_go(name, &workload);
-        }
+        self.move_replicas(name);
+        self.let_go(name);
         self.finish_rollout(name);
-    }
-
-    /// Assigns the wanted revision to more replicas: at once to those that have
-    /// nothing ready to lose or still have an instance of it, to the others as
-    /// many at a time as the bounds allow.
-    fn move_replicas(&mut self, name: &WorkloadId, workload: &Workload) {
-        if workload.outdated.is_empty() || !workload.rollout.as_ref().is_some_and(Rollout::moves) {
-            return;
-        }
-        let bounds = Bounds::of(&workload.spec.strategy, workload.desired());
-        let at_once = (bounds.surge + bounds.unavailable).max(1) as usize;
-        let mut under_way = workload.transit.len();
-        for number in &workload.outdated {
-            let Some(replica) = workload.replicas.get(number) else { continue };
-            let nothing_to_lose = replica.done.is_none() && self.live_in(replica).all(|i| !i.ready);
-            let has_wanted = self.live_in(replica).any(|i| i.revision == workload.revision);
-            if !nothing_to_lose && !has_wanted {
-                if under_way >= at_once {
-                    continue;
-                }
-                under_way += 1;
-            }
-            self.move_replica(name, *number, workload.revision);
-        }
-    }
-
-    fn move_replica(&mut self, name: &WorkloadId, number: u32, revision: u64) {
-        self.edit_workload(name, |workload| {
-            workload.outdated.remove(&number);
-            workload.transit.insert(number);
-        });
-        self.edit_replica(name, number, |replica| {
-            replica.revision = revision;
-            if replica.done.as_ref().is_some_and(|done| done.revision != revision) {
-                replica.done = None;
-            }
-            // Another template has a try of its own.
-            replica.step = 0;
-            replica.not_before = None;
-            replica.last_failure = None;
-            replica.pin = None;
-            replica.follows = None;
-        });
-        self.record_replica(name, number);
-        self.record_workload(name);
-    }
-
-    /// Lets go of instances that are not what their replica is to have: those
-    /// that are not ready at once, the others when their replacement is ready, or,
-    /// where it needs their place, once its image is on the node and as many as
-    /// desired less `maxUnavailable` remain ready.
-    fn let_go(&mut self, name: &WorkloadId, workload: &Workload) {
-        let bounds = Bounds::of(&workload.spec.strategy, workload.desired());
-        for number in &workload.transit {
-            let Some(workload) = self.state.workloads.get(name).cloned() else { return };
-            let Some(replica) = workload.replicas.get(number) else { continue };
-            let (current, outgoing): (Vec<_>, Vec<_>) =
-                self.live_in(replica).partition(|i| self.state.is_current(&workload, replica, i));
-            let replaced = replica.done.is_some() || current.iter().any(|i| i.ready);
-            for old in outgoing {
-                let in_place =
-                    current.iter().any(|i| i.after.as_ref() == Some(&old.id) && is_prepared(i));
-                let tally = self.state.tally(name);
-                let enough = tally.ready + workload.done.len() as u32
-                    > workload.desired().saturating_sub(bounds.unavailable_in_place());
-                if !old.ready || replaced || (in_place && enough) {
-                    let cause = match old.revision == replica.revision {
-                        true => StopCause::Drained,
-                        false => StopCause::Replaced,
-                    };
-                    self.stop_instance(&old.id, cause);
-                }
-            }
-        }
     }
 
     /// Done when all are new and the old are gone.
@@ -412,7 +321,10 @@ impl Core {
             let Some(running) = instance.seen.as_ref().and_then(|s| s.running_since) else {
                 continue;
             };
-            let at: Millis = running.max(rollout.since) + u64::from(seconds) * 1000;
+            // One that was ready may be so again: an agent that has just started
+            // probes anew.
+            let from = running.max(rollout.since).max(instance.last_ready.unwrap_or(0));
+            let at: Millis = from + u64::from(seconds) * 1000;
             if at <= self.state.now {
                 self.fail_rollout(instance, &format!("was not ready {seconds} s after it ran"));
                 return;
@@ -422,64 +334,6 @@ impl Core {
         }
     }
 
-    /// Instances of a replica that run or come up and are not being stopped.
-    pub(super) fn live_in<'a>(
-        &'a self,
-        replica: &'a Replica,
-    ) -> impl Iterator<Item = Arc<Instance>> + 'a {
-        replica
-            .instances
-            .iter()
-            .filter_map(|id| self.state.instances.get(id))
-            .filter(|i| !i.is_over() && i.stop.is_none() && !self.state.is_lost(i))
-            .cloned()
-    }
-
-    /// The instance in whose place a replacement may be started where a surge is
-    /// impossible: on the same node, launched when it is gone. One at a time per
-    /// workload, or as many as may be missing.
-    pub(super) fn place_in_place(
-        &self,
-        workload: &Workload,
-        replica: &Replica,
-        surge_is_impossible: bool,
-    ) -> Result<Option<Arc<Instance>>, String> {
-        let Some(outgoing) =
-            self.live_in(replica).find(|i| !self.state.is_current(workload, replica, i))
-        else {
-            return Ok(None);
-        };
-        let node = self.state.nodes.get(&outgoing.node);
-        if !node.is_some_and(|n| n.able() && n.schedulable && !n.draining) {
-            return Ok(None);
-        }
-        let bounds = Bounds::of(&workload.spec.strategy, workload.desired());
-        let may = match surge_is_impossible || bounds.surge == 0 {
-            true => bounds.unavailable_in_place(),
-            false => bounds.unavailable,
-        };
-        if may == 0 {
-            return Err(format!(
-                "a surge is impossible here and maxUnavailable is 0: {} keeps its place",
-                outgoing.id
-            ));
-        }
-        let waiting = workload
-            .transit
-            .iter()
-            .filter_map(|number| workload.replicas.get(number))
-            .flat_map(|r| self.live_in(r))
-            .filter(|i| i.after.is_some() && !i.ready)
-            .count();
-        Ok((waiting < may as usize).then_some(outgoing))
-    }
-}
-
-/// Whether its agent has everything it takes to launch it and waits for what it
-/// follows to be gone.
-fn is_prepared(instance: &Instance) -> bool {
-    instance.phase() < Phase::Created
-        && instance.seen.as_ref().is_some_and(|seen| seen.reason == Some(Reason::Prepared))
 }
 
 /// Drops the oldest revisions that nothing needs any more.
@@ -510,28 +364,4 @@ fn prune(workload: &mut Workload, kept: usize) {
 /// The history of a workload that has only ever had one revision.
 pub(super) fn first_heads(revision: u64) -> Vector<u64> {
     Vector::unit(revision)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn bounds(surge: Extent, unavailable: Option<Extent>, desired: u32) -> (u32, u32, u32) {
-        let strategy =
-            Strategy { max_surge: surge, max_unavailable: unavailable, ..Strategy::default() };
-        let bounds = Bounds::of(&strategy, desired);
-        (bounds.surge, bounds.unavailable, bounds.unavailable_in_place())
-    }
-
-    #[test]
-    fn numbers_and_shares() {
-        use Extent::{Count, Percent};
-        assert_eq!(bounds(Count(1), None, 10), (1, 0, 1));
-        assert_eq!(bounds(Count(1), Some(Count(0)), 10), (1, 0, 0));
-        assert_eq!(bounds(Count(0), None, 10), (0, 1, 1));
-        assert_eq!(bounds(Percent(25), Some(Percent(25)), 10), (3, 2, 2));
-        assert_eq!(bounds(Percent(25), Some(Percent(25)), 1), (1, 0, 0));
-        assert_eq!(bounds(Count(0), Some(Percent(25)), 3), (0, 1, 1));
-        assert_eq!(bounds(Percent(100), None, 7), (7, 0, 1));
-    }
 }

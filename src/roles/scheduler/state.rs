@@ -419,6 +419,12 @@ pub struct Instance {
     pub seen: Option<Seen>,
     /// Ready: running, healthy if it has a probe, for `minReadySeconds`.
     pub ready: bool,
+    /// When the healthy spell began in which it was found ready. Through it, it
+    /// stays ready, whatever `minReadySeconds` becomes.
+    pub proven_in: Option<Millis>,
+    /// When it was last ready, as far as known, if it is not now: it may be so
+    /// again any moment.
+    pub last_ready: Option<Millis>,
     /// What it adds to the sums.
     pub share: Share,
 }
@@ -602,7 +608,8 @@ impl State {
     /// Whether an instance waits for another one to be gone before it is
     /// launched: until then it takes no place.
     pub fn waits_for_predecessor(&self, instance: &Instance) -> bool {
-        instance.phase() < crate::model::Phase::Created
+        instance.stop.is_none()
+            && instance.phase() < crate::model::Phase::Created
             && instance
                 .after
                 .as_ref()

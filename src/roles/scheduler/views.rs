@@ -241,6 +241,11 @@ impl Snapshot {
                 Health::Healthy if !instance.ready => {
                     let workload = self.state.workloads.get(&instance.workload);
                     let seconds = workload.map_or(0, |w| w.spec.min_ready_seconds);
+                    if seconds == 0 {
+                        let message = "runs without a health probe; in a rollout it counts as \
+                                       ready after a few seconds";
+                        return Some((Reason::MinReady, message.to_owned()));
+                    }
                     let left = ready_at(instance, u64::from(seconds) * 1000)
                         .map_or(0, |at| at.saturating_sub(self.now));
                     Some((
@@ -378,6 +383,7 @@ impl Snapshot {
             reason: why.as_ref().map(|w| w.reason),
             message: why.map(|w| w.message),
             replaces: instance.replaces.clone(),
+            after: instance.after.clone(),
             running_for_ms: age(seen.and_then(|s| s.running_since))
                 .or(seen.and_then(|s| s.ran_for_ms)),
             healthy_for_ms: age(seen.and_then(|s| s.healthy_since)),
