@@ -10,9 +10,9 @@ mod cluster;
 
 use cluster::{Network, World, port, probe, spec};
 use kube_lite::model::wire::DockerState;
-use kube_lite::model::{NodeId, RestartPolicy, WorkloadSpec};
+use kube_lite::model::{Extent, NodeId, RestartPolicy, WorkloadSpec};
 use kube_lite::roles::scheduler::core::Core;
-use kube_lite::roles::scheduler::message::{Input, Step, UserCall};
+use kube_lite::roles::scheduler::message::{Input, RolloutCall, Step, UserCall};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
@@ -25,6 +25,8 @@ enum Act {
     Deploy { name: usize, kind: u8, replicas: u32 },
     Scale { name: usize, replicas: u32 },
     Delete { name: usize },
+    Rollout { name: usize, step: u8 },
+    Drain { node: usize },
     Cordon { node: usize, schedulable: bool },
     RemoveNode { node: usize },
     Cut { node: usize, is_cut: bool },
@@ -50,10 +52,12 @@ fn acts() -> impl Strategy<Value = Act> {
     let name = 0..NAMES.len();
     let which = 0..64usize;
     prop_oneof![
-        3 => (name.clone(), 0..6u8, 0..7u32)
+        5 => (name.clone(), 0..10u8, 0..7u32)
             .prop_map(|(name, kind, replicas)| Act::Deploy { name, kind, replicas }),
         4 => (name.clone(), 0..9u32).prop_map(|(name, replicas)| Act::Scale { name, replicas }),
-        1 => name.prop_map(|name| Act::Delete { name }),
+        1 => name.clone().prop_map(|name| Act::Delete { name }),
+        5 => (name, 0..6u8).prop_map(|(name, step)| Act::Rollout { name, step }),
+        2 => node.clone().prop_map(|node| Act::Drain { node }),
         1 => (node.clone(), any::<bool>())
             .prop_map(|(node, schedulable)| Act::Cordon { node, schedulable }),
         1 => node.clone().prop_map(|node| Act::RemoveNode { node }),
@@ -93,6 +97,17 @@ fn made(name: &str, kind: u8, replicas: u32) -> WorkloadSpec {
             spec.restart_policy = RestartPolicy::Never;
             spec.health_check = Some(probe());
         }
+        6 => spec.image = "v2".to_owned(),
+        7 => spec.image = "nopull".to_owned(),
+        8 => {
+            spec.image = "unwell".to_owned();
+            spec.health_check = Some(probe());
+        }
+        9 => {
+            spec.strategy.max_surge = Extent::Count(0);
+            spec.strategy.max_unavailable = Some(Extent::Percent(50));
+            spec.env.insert("A".to_owned(), "b".to_owned());
+        }
         _ => {}
     }
     if name == "bad" {
@@ -111,7 +126,6 @@ fn act(world: &mut World, act: &Act) {
     match act {
         Act::Deploy { name, kind, replicas } => {
             let spec = made(NAMES[*name], *kind, *replicas);
-            // A changed template is refused by this build; that is fine here.
             if world.scheduler_up {
                 let _ = world.user(UserCall::Deploy(Box::new(spec)));
             }
@@ -121,6 +135,16 @@ fn act(world: &mut World, act: &Act) {
             let _ = world.user(UserCall::Scale { id, replicas: *replicas });
         }
         Act::Delete { name } => drop(world.user(UserCall::Delete(NAMES[*name].into()))),
+        Act::Rollout { name, step } => {
+            let step = match step {
+                0 | 1 => RolloutCall::Pause,
+                2 | 3 => RolloutCall::Resume,
+                4 => RolloutCall::Abort,
+                _ => RolloutCall::Undo { to: None },
+            };
+            let _ = world.rollout(NAMES[*name], step);
+        }
+        Act::Drain { node } => drop(world.user(UserCall::Drain(node_name(*node).into()))),
         Act::Cordon { node, schedulable } => {
             let id: NodeId = node_name(*node).into();
             let _ = world.user(UserCall::SetSchedulable { id, schedulable: *schedulable });
@@ -241,9 +265,23 @@ fn run(seed: u64, acts: &[Act]) -> World {
 
 fn ends_well(world: &mut World) {
     mend(world);
-    // What exits by itself never comes to rest.
-    if world.core.state.workloads.contains_key("bad") {
-        world.delete("bad");
+    // What exits by itself, or whose last good revision is none, never comes to rest.
+    let hopeless: Vec<String> = world
+        .core
+        .state
+        .workloads
+        .iter()
+        .filter(|(name, w)| {
+            let image = |revision| w.template(revision).map_or("", |t| t.image.as_str());
+            name.as_str() == "bad" || ["nopull", "unwell"].contains(&image(w.head()))
+        })
+        .map(|(name, _)| name.to_string())
+        .collect();
+    for name in hopeless {
+        world.delete(&name);
+    }
+    for name in NAMES {
+        let _ = world.rollout(name, RolloutCall::Resume);
     }
     world.run_for(20_000);
     for number in 1..=NODES {
@@ -256,13 +294,17 @@ fn ends_well(world: &mut World) {
         .state
         .workloads
         .iter()
-        .filter(|(_, w)| w.spec.ports.iter().any(|p| p.host_port != 0))
+        .filter(|(_, w)| {
+            let of = [w.revision, w.head()];
+            let mut ports = of.iter().filter_map(|r| w.template(*r)).flat_map(|t| &t.ports);
+            ports.any(|p| p.host_port != 0)
+        })
         .map(|(name, _)| name.to_string())
         .collect();
     for (rank, name) in fixed.iter().enumerate() {
         world.scale(name, if rank == 0 { 3 } else { 0 });
     }
-    world.until(150_000, "what is wanted is reached", |w| {
+    world.until(600_000, "what is wanted is reached", |w| {
         w.is_settled() && w.docker.iter().all(|(id, _)| w.core.state.instances.contains_key(id))
     });
     world.run_for(10_000);

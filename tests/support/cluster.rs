@@ -25,10 +25,12 @@ use kube_lite::model::{
 use kube_lite::roles::scheduler::core::Core;
 use kube_lite::roles::scheduler::durable::{FORMAT, Meta};
 use kube_lite::roles::scheduler::message::{
-    Input, Moment, Order, OrderAnswer, OrderBody, OrderKind, Reply, Step, Ticket, UserCall,
+    Input, Moment, Order, OrderAnswer, OrderBody, OrderKind, Reply, RolloutCall, Step, Ticket,
+    UserCall,
 };
-use kube_lite::roles::scheduler::state::{Share, State, Tally};
+use kube_lite::roles::scheduler::state::{Share, State, StopCause, Tally};
 use kube_lite::roles::scheduler::views::Snapshot;
+use kube_lite::roles::scheduler::waves::Bounds;
 use serde_json::Value;
 
 /// A message takes this long when nothing disturbs it.
@@ -37,6 +39,8 @@ const LATENCY_MS: u64 = 1;
 pub const START_MS: u64 = 120;
 /// From SIGTERM to gone.
 pub const STOP_MS: u64 = 80;
+/// The scheduler's clock shows this much when it starts.
+const LONG_AGO_MS: u64 = 1_000_000_000;
 /// From running to the first successful probe.
 pub const PROBE_MS: u64 = 300;
 
@@ -110,6 +114,8 @@ impl Container {
 struct Queued {
     order: RunOrder,
     start_at: u64,
+    /// All it takes is there, but not its place.
+    prepared: bool,
 }
 
 /// An agent: what one process remembers. Containers are not in here.
@@ -136,6 +142,8 @@ pub struct Agent {
     pub docker: DockerState,
     pub docker_since: u64,
     synced_at: u64,
+    /// It forgot at its start what its probes had said.
+    probes_from: u64,
     next_beat: u64,
     register_at: u64,
     dirty: bool,
@@ -288,6 +296,7 @@ impl World {
             docker: DockerState::Ok,
             docker_since: self.now,
             synced_at: 0,
+            probes_from: 0,
             next_beat: 0,
             register_at: 0,
             dirty: false,
@@ -328,6 +337,7 @@ impl World {
         agent.seq = 0;
         agent.registered = None;
         agent.synced_at = now + 10;
+        agent.probes_from = now;
         agent.next_beat = now;
         agent.register_at = now;
         agent.dirty = true;
@@ -445,6 +455,16 @@ impl World {
         self.user(UserCall::Delete(id.into())).expect("deleted");
     }
 
+    /// A word about a rollout.
+    pub fn rollout(&mut self, id: &str, step: RolloutCall) -> Result<Reply, ApiError> {
+        self.user(UserCall::Rollout { id: id.into(), step })
+    }
+
+    /// Where the last rollout stands: `rolling`, `done` …; empty without one.
+    pub fn state_of(&self, id: &str) -> String {
+        self.view(id).rollout.map(|rollout| rollout.state).unwrap_or_default()
+    }
+
     pub fn view(&self, id: &str) -> WorkloadView {
         self.snapshot().workload(id).unwrap_or_else(|| panic!("no workload {id}"))
     }
@@ -490,7 +510,7 @@ impl World {
 
     pub fn moment(&mut self) -> Moment {
         Moment {
-            now: self.now - self.origin,
+            now: self.now - self.origin + LONG_AGO_MS,
             wall: 1_700_000_000_000 + self.now,
             draw: self.rng.next(),
         }
@@ -513,6 +533,7 @@ impl World {
                 let occupied = self.occupied_in_truth(&before);
                 self.check_starts(&before, &born, &occupied);
             }
+            self.check_stops(&before);
         }
         self.carry_out(step);
         if changed {

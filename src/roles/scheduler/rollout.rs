@@ -15,11 +15,8 @@ use imbl::{OrdSet, Vector};
 
 use super::core::{Core, Deadline};
 use super::message::Millis;
-use super::placement::Placer;
-use super::state::{Instance, Replica, Revision, Rollout, RolloutState, StopCause, Workload};
-use crate::model::{
-    ApiError, Extent, Health, NodeId, Phase, Reason, Strategy, Template, WorkloadId,
-};
+use super::state::{Instance, Revision, Rollout, RolloutState, Workload};
+use crate::model::{ApiError, Health, Template, WorkloadId};
 
 impl Core {
     /// Makes `template` what is wanted. Returns its revision.
@@ -333,7 +330,6 @@ impl Core {
             self.agenda.deadlines.insert((at, Deadline::Replica(name, number)));
         }
     }
-
 }
 
 /// Drops the oldest revisions that nothing needs any more.

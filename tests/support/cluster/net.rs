@@ -128,9 +128,10 @@ impl World {
                     } else {
                         let order = run.as_ref().clone();
                         agent.noted.insert(run.id.clone(), (order.clone(), seq));
-                        agent
-                            .queue
-                            .insert(run.id.clone(), Queued { order, start_at: now + START_MS });
+                        agent.queue.insert(
+                            run.id.clone(),
+                            Queued { order, start_at: now + START_MS, prepared: false },
+                        );
                         agent.dirty = true;
                         accepted(run.id.clone(), seq)
                     }
@@ -188,6 +189,7 @@ impl World {
             view.ready + view.done == view.desired
                 && view.stopping == 0
                 && self.live(name.as_str()).len() as u32 + view.done == view.desired
+                && !matches!(self.state_of(name.as_str()).as_str(), "rolling" | "aborting")
         })
     }
 
@@ -232,7 +234,7 @@ impl World {
     }
 
     pub(super) fn wake_at(&self) -> u64 {
-        let core = self.core.wake_at() + self.origin;
+        let core = (self.core.wake_at() + self.origin).saturating_sub(LONG_AGO_MS);
         core.min(self.stepped_at + self.timing.sweep_ms)
     }
 
@@ -250,7 +252,15 @@ impl World {
                 next = next.min(agent.register_at);
             }
             if agent.docker == DockerState::Ok {
-                next = next.min(agent.queue.values().map(|q| q.start_at).min().unwrap_or(next));
+                next = next.min(
+                    agent
+                        .queue
+                        .values()
+                        .filter(|q| !q.prepared)
+                        .map(|q| q.start_at)
+                        .min()
+                        .unwrap_or(next),
+                );
                 next = next.min(agent.stopping.values().min().copied().unwrap_or(next));
             }
             if agent.synced_at > self.now {
@@ -263,12 +273,21 @@ impl World {
             }
             if container.phase == Phase::Running
                 && container.order.template.health_check.is_some()
-                && container.started_at + PROBE_MS > self.now
+                && self.healthy_at(container) > self.now
             {
-                next = next.min(container.started_at + PROBE_MS);
+                next = next.min(self.healthy_at(container));
             }
         }
         next.max(self.now + 1)
+    }
+
+    /// When its first probe since its agent started succeeds.
+    pub(super) fn healthy_at(&self, container: &Container) -> u64 {
+        if container.order.template.health_check.is_none() {
+            return container.started_at;
+        }
+        let probed = self.agents.get(&container.node).map_or(0, |agent| agent.probes_from);
+        container.started_at.max(probed) + PROBE_MS
     }
 
     /// Everything that is due now.
@@ -288,7 +307,7 @@ impl World {
             .docker
             .values()
             .filter(|c| c.order.template.health_check.is_some())
-            .filter(|c| c.phase == Phase::Running && c.started_at + PROBE_MS == now)
+            .filter(|c| c.phase == Phase::Running && self.healthy_at(c) == now)
             .map(|c| c.node.clone())
             .collect();
         for node in probed {
@@ -317,14 +336,6 @@ impl World {
             return;
         }
         if agent.docker == DockerState::Ok {
-            let due: Vec<InstanceId> = agent
-                .queue
-                .iter()
-                .filter(|(_, q)| q.start_at <= now)
-                .map(|(id, _)| id.clone())
-                .collect();
-            let begin: Vec<RunOrder> =
-                due.iter().filter_map(|id| agent.queue.remove(id)).map(|q| q.order).collect();
             let end: Vec<InstanceId> = agent
                 .stopping
                 .iter()
@@ -335,13 +346,27 @@ impl World {
                 agent.stopping.remove(id);
                 agent.dirty = true;
             }
+            for id in end {
+                self.docker.remove(&id);
+            }
+            let mut due = Vec::new();
+            for (id, queued) in agent.queue.iter_mut().filter(|(_, q)| q.start_at <= now) {
+                let before = queued.order.after.as_ref().and_then(|id| self.docker.get(id));
+                let waits = before.is_some_and(Container::is_live)
+                    && queued.order.template.image != "nopull";
+                if !waits {
+                    due.push(id.clone());
+                } else if !queued.prepared {
+                    queued.prepared = true;
+                    agent.dirty = true;
+                }
+            }
+            let begin: Vec<RunOrder> =
+                due.iter().filter_map(|id| agent.queue.remove(id)).map(|q| q.order).collect();
             if !begin.is_empty() {
                 agent.dirty = true;
             }
             let (node, daemon) = (agent.id.clone(), agent.daemon.clone());
-            for id in end {
-                self.docker.remove(&id);
-            }
             for order in begin {
                 self.start_container(&node, &daemon, order);
             }
@@ -395,11 +420,14 @@ impl World {
         agent.seq += 1;
         let agent = &self.agents[id];
         let synced = agent.synced_at <= now;
-        let queued = agent.queue.values().map(|q| blank(&agent.id, &q.order));
+        let queued = agent.queue.values().map(|q| {
+            let reason = q.prepared.then_some(Reason::Prepared);
+            ContainerInstance { reason, ..blank(&agent.id, &q.order) }
+        });
         let mut containers: Vec<ContainerInstance> = queued.collect();
         if synced {
             for container in self.docker.values().filter(|c| c.node == *id) {
-                let mut report = described(container, now);
+                let mut report = described(container, now, self.healthy_at(container));
                 report.stopping = agent.stopping.contains_key(&container.order.id);
                 containers.push(report);
             }
@@ -438,6 +466,8 @@ impl World {
         }
         let failed = if clash.is_some() {
             Some((Reason::PortTaken, "port is already allocated"))
+        } else if order.template.image == "nopull" {
+            Some((Reason::ImageNotFound, "there is no such image"))
         } else if order.template.image == "nostart" {
             Some((Reason::StartFailed, "exec format error"))
         } else {
@@ -537,13 +567,14 @@ fn blank(node: &NodeId, order: &RunOrder) -> ContainerInstance {
         reason: None,
         message: None,
         replaces: order.replaces.clone(),
+        after: order.after.clone(),
         running_for_ms: None,
         healthy_for_ms: None,
         restart_due: false,
     }
 }
 
-fn described(container: &Container, now: u64) -> ContainerInstance {
+fn described(container: &Container, now: u64, healthy_at: u64) -> ContainerInstance {
     let mut report = blank(&container.node, &container.order);
     report.phase = container.phase;
     report.container_id = format!("c-{}", container.order.id);
@@ -557,10 +588,9 @@ fn described(container: &Container, now: u64) -> ContainerInstance {
     }
     if running {
         report.ports = container.ports.clone();
-        let probed = container.order.template.health_check.is_some();
-        let healthy_at = container.started_at + if probed { PROBE_MS } else { 0 };
         report.health = match () {
             () if container.ill => Health::Unhealthy,
+            () if container.order.template.image == "unwell" => Health::Starting,
             () if healthy_at > now => Health::Starting,
             () => Health::Healthy,
         };

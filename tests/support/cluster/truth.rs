@@ -24,7 +24,7 @@ impl World {
         }
         for agent in self.agents.values() {
             for (id, queued) in &agent.queue {
-                if counted(&agent.id, id) {
+                if counted(&agent.id, id) && !self.waits(&queued.order.after) {
                     let of = occupied.entry(queued.order.workload.clone()).or_default();
                     of.insert(id.clone());
                 }
@@ -41,6 +41,7 @@ impl World {
                         && !agent.noted.contains_key(&run.id)
                 })
                 && counted(&order.fence.node, &run.id)
+                && !self.waits(&run.after)
             {
                 let of = occupied.entry(run.workload.clone()).or_default();
                 of.insert(run.id.clone());
@@ -49,7 +50,53 @@ impl World {
         occupied
     }
 
-    /// Nothing is started while as much as is wanted is there (DESIGN 7.1).
+    /// Whether what an order is to follow is still there.
+    fn waits(&self, after: &Option<InstanceId>) -> bool {
+        after.as_ref().and_then(|id| self.docker.get(id)).is_some_and(Container::is_live)
+    }
+
+    /// By its own acts it takes no workload below what may be missing (DESIGN 7.2),
+    /// not counting replicas that nobody could help just now.
+    pub(super) fn check_stops(&self, before: &State) {
+        let after = &self.core.state;
+        for (id, instance) in &after.instances {
+            let cause = instance.stop.as_ref().map(|stop| stop.cause);
+            let is_news = before.instances.get(id).is_some_and(|i| i.stop.is_none());
+            let moves = matches!(cause, Some(StopCause::Replaced | StopCause::Drained));
+            let Some(workload) = after.workloads.get(&instance.workload) else { continue };
+            if !is_news || !moves || !instance.ready {
+                continue;
+            }
+            let effective = |id: &InstanceId| {
+                let i = &after.instances[id];
+                !i.is_over() && i.stop.is_none() && !after.is_lost(i)
+            };
+            let bounds = Bounds::of(&workload.spec.strategy, workload.desired());
+            let replaced = workload.replicas.get(&instance.replica).is_some_and(|r| {
+                r.done.is_some()
+                    || r.instances.iter().any(|id| effective(id) && after.instances[id].ready)
+            });
+            let may_lack =
+                if replaced { bounds.unavailable } else { bounds.unavailable_in_place() };
+            let helpless = workload
+                .missing
+                .iter()
+                .chain(&workload.resting)
+                .filter(|n| !workload.replicas[*n].instances.iter().any(effective))
+                .count();
+            let ready = after.tally(&instance.workload).ready as usize + workload.done.len();
+            assert!(
+                ready + helpless + may_lack as usize >= workload.desired() as usize,
+                "{id} is stopped ({cause:?}), {ready} ready and {helpless} helpless remain of {}, \
+                 {may_lack} may be missing\n{}",
+                workload.desired(),
+                self.story()
+            );
+        }
+    }
+
+    /// Nothing is started while as much as is wanted is there, and the surge while
+    /// it changes (DESIGN 7.1).
     pub(super) fn check_starts(
         &self,
         before: &State,
@@ -59,7 +106,7 @@ impl World {
         let mut starts: BTreeMap<&WorkloadId, BTreeSet<InstanceId>> = BTreeMap::new();
         for id in born {
             let instance = &self.core.state.instances[id];
-            if instance.seen.is_none() {
+            if instance.seen.is_none() && !self.waits(&instance.after) {
                 starts.entry(&instance.workload).or_default().insert(id.clone());
             }
         }
@@ -72,7 +119,16 @@ impl World {
         };
         for (name, starts) in starts {
             let workload = &self.core.state.workloads[name];
-            let bound = workload.desired() as usize - workload.done.len();
+            let changes = |state: &State| {
+                state.workloads.get(name).is_some_and(|w| {
+                    !w.transit.is_empty() || w.rollout.as_ref().is_some_and(|r| r.is_open())
+                })
+            };
+            let surge = match changes(before) || changes(&self.core.state) {
+                true => Bounds::of(&workload.spec.strategy, workload.desired()).surge,
+                false => 0,
+            };
+            let bound = workload.desired() as usize - workload.done.len() + surge as usize;
             let there: Vec<&InstanceId> =
                 occupied.get(name).into_iter().flatten().filter(|id| !lost_now(id)).collect();
             assert!(
@@ -134,7 +190,8 @@ pub fn check_books(state: &State) {
         let tally = tallies.entry(instance.workload.clone()).or_default();
         let live = !instance.is_over();
         let counts = live && !state.is_lost(instance);
-        let effective = counts && instance.stop.is_none();
+        let waits = state.waits_for_predecessor(instance);
+        let effective = counts && instance.stop.is_none() && !waits;
         let share = Share {
             effective,
             stopping: counts && instance.stop.is_some(),
@@ -187,7 +244,8 @@ pub fn check_books(state: &State) {
                 .instances
                 .iter()
                 .filter_map(|id| state.instances.get(id))
-                .any(|i| i.share.effective);
+                .filter(|i| !i.is_over() && i.stop.is_none() && !state.is_lost(i))
+                .any(|i| state.is_current(workload, replica, i));
             let places = usize::from(workload.missing.contains(number))
                 + usize::from(workload.resting.contains(number))
                 + usize::from(workload.done.contains(number));
@@ -197,7 +255,8 @@ pub fn check_books(state: &State) {
                 assert!(state.instances.contains_key(id), "{name}/{number} has a ghost {id}");
             }
         }
-        for set in [&workload.missing, &workload.resting, &workload.done] {
+        let sets = [&workload.missing, &workload.resting, &workload.done];
+        for set in sets.into_iter().chain([&workload.outdated, &workload.transit]) {
             assert!(set.iter().all(|n| workload.replicas.contains_key(n)), "{name}: stale place");
         }
     }
