@@ -653,7 +653,13 @@ fn a_drain_during_a_rollout_and_during_a_pause_of_it() {
             world.run_for(10_000);
         }
         node_call(&mut world, true, "n3");
-        world.until(2 * MINUTE, "drained", |w| w.live_on("web", "n3").len() <= usize::from(paused));
+        if paused {
+            // The pair that was caught in the middle takes the whole surge.
+            world.run_for(MINUTE);
+            assert!(world.view("web").ready >= 6);
+            let why = world.view("web").reasons;
+            assert!(why[0].message.contains("paused"), "{why:?}");
+        }
         let _ = world.rollout("web", RolloutCall::Resume);
         until_state(&mut world, 2 * MINUTE, "done");
         all_of(&mut world, 2);

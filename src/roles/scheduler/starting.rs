@@ -49,6 +49,9 @@ impl Core {
                 held.get_or_insert(Why::new(
                     Reason::WaitingForStops,
                     match tally.stopping {
+                        0 if workload.is_frozen() => {
+                            "its rollout is paused and takes all of maxSurge".to_owned()
+                        }
                         0 => "the wave before must be ready first".to_owned(),
                         count => format!("{count} instance(s) must be gone first"),
                     },

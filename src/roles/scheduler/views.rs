@@ -110,14 +110,20 @@ impl Snapshot {
             reasons.push(self.why_resting(workload, *number));
         }
         let tally = self.state.tally(name);
-        if tally.ready < tally.effective
+        let lacks = tally.ready + (workload.done.len() as u32) < workload.desired();
+        if (tally.ready < tally.effective || lacks)
             && let Some(cohort) = self.state.cohorts.get(name)
         {
             let unready = cohort
                 .ids
                 .iter()
                 .filter_map(|id| self.state.instances.get(id))
-                .filter(|i| i.share.effective && !i.ready)
+                .filter(|i| {
+                    let waits = self.state.waits_for_predecessor(i)
+                        && !i.is_over()
+                        && !self.state.is_lost(i);
+                    (i.share.effective || waits) && !i.ready
+                })
                 .take(REASONS_SHOWN.saturating_sub(reasons.len()));
             reasons.extend(unready.filter_map(|i| self.why(i)));
         }

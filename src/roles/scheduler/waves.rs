@@ -73,7 +73,9 @@ impl Core {
             }
         }
         let moving = to_move.iter().filter(|&number| !workload.transit.contains(number)).count();
-        let free = at_once.saturating_sub(workload.transit.len() + moving);
+        // What finds no room is on its way for ever and must not hold up the others.
+        let under_way = workload.transit.len().saturating_sub(self.homeless(&workload)) + moving;
+        let free = at_once.saturating_sub(under_way);
         in_waves.sort_unstable();
         to_move.extend(in_waves.into_iter().take(free).map(|(_, number)| number));
         for number in &to_move {
@@ -180,19 +182,31 @@ impl Core {
         if self.state.mass_loss.is_some() {
             return 0;
         }
-        let bare = |number: &&u32| {
-            workload.replicas.get(*number).is_some_and(|r| self.live_in(r).next().is_none())
-        };
+        let resting = workload.resting.iter().filter(|n| self.is_bare(workload, **n)).count();
+        (self.homeless(workload) + resting) as u32
+    }
+
+    /// Replicas that have nothing because there is no room for them.
+    fn homeless(&self, workload: &Workload) -> usize {
         let no_room = workload.held.as_ref().is_some_and(|why| {
             matches!(why.reason, Reason::NoRoom | Reason::PortTaken | Reason::NoNodes)
         });
-        let homeless = if no_room { workload.missing.iter().filter(bare).count() } else { 0 };
-        (homeless + workload.resting.iter().filter(bare).count()) as u32
+        if !no_room {
+            return 0;
+        }
+        workload.missing.iter().filter(|n| self.is_bare(workload, **n)).count()
     }
 
-    /// Whether a person's pause holds this replica's move; a drain goes on.
+    fn is_bare(&self, workload: &Workload, number: u32) -> bool {
+        workload.replicas.get(&number).is_some_and(|r| self.live_in(r).next().is_none())
+    }
+
+    /// Whether a person's pause holds this replica's move; a drain goes on, and so
+    /// does what was begun before and has failed since.
     pub(super) fn is_frozen_in(&self, workload: &Workload, replica: &Replica) -> bool {
-        workload.is_frozen() && self.live_in(replica).all(|i| i.revision != replica.revision)
+        workload.is_frozen()
+            && replica.follows.is_none()
+            && self.live_in(replica).all(|i| i.revision != replica.revision)
     }
 
     /// Instances of a replica that run or come up and are not being stopped.
