@@ -271,7 +271,7 @@ fn is_prepared(instance: &Instance) -> bool {
 /// Whether it serves nobody and is not about to do so again.
 fn is_expendable(instance: &Instance) -> bool {
     let may_recover = instance.phase() == Phase::Running && instance.health() != Health::Unhealthy;
-    !instance.ready && !(may_recover && instance.last_ready.is_some())
+    !(instance.ready || may_recover && instance.last_ready.is_some())
 }
 
 #[cfg(test)]

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
-use bollard::Docker;
 use bollard::query_parameters::{
     EventsOptionsBuilder, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
     RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
 };
+use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::StreamExt;
 use kube_lite::model::wire::labels;
 
@@ -38,6 +38,8 @@ pub struct Truth {
     pub docker: Docker,
     /// The cluster looked at.
     pub cluster: String,
+    /// The socket of another daemon than the usual one.
+    socket: Option<String>,
 }
 
 impl Truth {
@@ -46,8 +48,16 @@ impl Truth {
     /// # Panics
     /// When there is none.
     pub fn of(cluster: &str) -> Self {
-        let docker = Docker::connect_with_defaults().expect("a Docker client");
-        Self { docker, cluster: cluster.to_owned() }
+        Self::at(None, cluster)
+    }
+
+    /// Another daemon than the usual one.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn at(socket: Option<String>, cluster: &str) -> Self {
+        let docker = connect(socket.as_deref()).expect("a Docker client");
+        Self { docker, cluster: cluster.to_owned(), socket }
     }
 
     /// All containers of the cluster, dead ones included, by name.
@@ -94,11 +104,11 @@ impl Truth {
 
 impl Drop for Truth {
     fn drop(&mut self) {
-        let cluster = self.cluster.clone();
+        let (cluster, socket) = (self.cluster.clone(), self.socket.take());
         // Dropping is not asynchronous; a thread with a runtime of its own is.
         let cleaner = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let (Ok(runtime), Ok(docker)) = (runtime, Docker::connect_with_defaults()) else {
+            let (Ok(runtime), Ok(docker)) = (runtime, connect(socket.as_deref())) else {
                 return;
             };
             runtime.block_on(clean(&docker, &cluster));
@@ -124,6 +134,13 @@ async fn clean(docker: &Docker, cluster: &str) {
         tokio::time::sleep(std::time::Duration::from_millis(150)).await;
     }
     eprintln!("not everything of cluster {cluster} could be removed");
+}
+
+fn connect(socket: Option<&str>) -> Result<Docker, bollard::errors::Error> {
+    match socket {
+        Some(path) => Docker::connect_with_unix(path, 60, API_DEFAULT_VERSION),
+        None => Docker::connect_with_defaults(),
+    }
 }
 
 async fn list(docker: &Docker, cluster: &str) -> Result<Vec<Container>, bollard::errors::Error> {

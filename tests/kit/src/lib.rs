@@ -4,19 +4,24 @@
 //! - [`process`]: real processes, killed with the test
 //! - [`docker`]: Docker's own view of things, which is the truth; never ours
 //! - [`sandbox`]: a `kube-lite dev` of the test's own
+//! - [`second`]: a second Docker daemon in a network of its own
 //! - [`http`]: one-off HTTP requests to containers
+//! - [`load`]: a client that picks endpoints and counts what fails
 //! - [`proxy`]: sockets that stall, throttle or vanish on demand
 //! - [`registry`]: a registry on localhost
 
 pub mod docker;
 pub mod http;
+pub mod load;
 pub mod process;
 pub mod proxy;
 pub mod registry;
 pub mod sandbox;
+pub mod second;
 pub mod wait;
 
 pub use docker::Truth;
+pub use load::Load;
 pub use process::Process;
 pub use sandbox::Sandbox;
 pub use wait::{LONG, SHORT, until};

@@ -8,7 +8,7 @@ use std::process::Command;
 use bytes::Bytes;
 use kube_lite::client::Client;
 use kube_lite::model::ContainerInstance;
-use kube_lite::model::view::{DiscoverView, NodeView, WorkloadView};
+use kube_lite::model::view::{DiscoverView, EventView, NodeView, WorkloadView};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -122,6 +122,54 @@ impl Api {
         let answer = http::get(self.address(), path).await.expect("an answer");
         assert_eq!(answer.status, 200, "{path}: {}", answer.body);
         answer.json()
+    }
+
+    /// A POST that must be granted; its answer.
+    pub async fn post(&self, path: &str, body: Option<&Value>) -> Value {
+        let body = body.map(Value::to_string);
+        let answer = http::send(self.address(), "POST", path, body.as_deref()).await;
+        let answer = answer.expect("an answer");
+        assert!((200..300).contains(&answer.status), "{path}: {} {}", answer.status, answer.body);
+        answer.json()
+    }
+
+    /// Rolls a workload to another image.
+    pub async fn roll(&self, workload: &str, image: &str) {
+        self.post(&format!("/workloads/{workload}/rollout"), Some(&json!({"image": image}))).await;
+    }
+
+    /// `pause`, `resume`, `abort` or `undo` of a rollout.
+    pub async fn rollout(&self, workload: &str, step: &str) {
+        self.post(&format!("/workloads/{workload}/rollout/{step}"), None).await;
+    }
+
+    /// Waits until a workload's rollout has come to this state.
+    pub async fn rollout_is(&self, workload: &str, state: &str) -> WorkloadView {
+        until(&format!("the rollout of {workload} to be {state}"), LONG, || async {
+            let view = self.client.workload(workload).await.map_err(|e| e.to_string())?;
+            let is = view.rollout.as_ref().is_some_and(|rollout| rollout.state == state);
+            if is { Ok(view) } else { Err(format!("{view:?}")) }
+        })
+        .await
+    }
+
+    /// Waits until so many replicas at least have been rolled.
+    pub async fn rolled(&self, workload: &str, count: u32) {
+        until(&format!("{count} of {workload} to be rolled"), LONG, || async {
+            let view = self.client.workload(workload).await.map_err(|e| e.to_string())?;
+            let updated = view.rollout.as_ref().map_or(0, |rollout| rollout.updated);
+            if updated >= count { Ok(()) } else { Err(format!("{view:?}")) }
+        })
+        .await;
+    }
+
+    /// What happened to a workload, oldest first.
+    pub async fn events(&self, workload: &str) -> Vec<EventView> {
+        let path = format!("/events?workload={workload}");
+        let answer = http::get(self.address(), &path).await.expect("an answer");
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        let lines = answer.body.lines().filter(|line| !line.is_empty());
+        lines.map(|line| serde_json::from_str(line).expect("an event")).collect()
     }
 
     /// Waits until so many nodes are alive and may get instances.
