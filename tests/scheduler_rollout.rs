@@ -5,7 +5,7 @@
 #[path = "support/cluster.rs"]
 mod cluster;
 
-use cluster::{World, port, probe, spec, spec_of};
+use cluster::{World, port, probe, spec_of};
 use kube_lite::model::view::NodeStatus;
 use kube_lite::model::wire::DockerState;
 use kube_lite::model::{Extent, InstanceId, Reason, RestartPolicy, WorkloadSpec};
