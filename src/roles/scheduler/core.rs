@@ -317,8 +317,10 @@ impl Core {
     fn min_ready_ms(&self, instance: &Instance) -> u64 {
         let Some(workload) = self.state.workloads.get(&instance.workload) else { return 0 };
         let given = u64::from(workload.spec.min_ready_seconds) * 1000;
-        let arrives = workload.rollout.as_ref().is_some_and(|rollout| rollout.is_open())
-            && instance.revision == workload.revision;
+        // Also one that an abort has overtaken has proved nothing yet.
+        let arrives = workload.rollout.as_ref().is_some_and(|rollout| {
+            rollout.is_open() && [workload.revision, rollout.to].contains(&instance.revision)
+        });
         let probed = workload.template(instance.revision).is_none_or(|t| t.health_check.is_some());
         if given == 0 && arrives && !probed { self.timing.probeless_ready_ms } else { given }
     }
