@@ -580,6 +580,17 @@ fn of_jobs_exit_0_counts_as_ready_and_another_code_aborts() {
         world.settle();
         assert_eq!(world.live("web"), originals, "{policy:?}");
         all_of(&mut world, 1);
+
+        // What had finished does not run again because a change of it failed.
+        let mut world = with(2, job("exit:0:500"));
+        world.run_for(2_000);
+        let started = world.started.len();
+        world.deploy(job("exit:9:2000"));
+        world.run_for(300);
+        world.restart_scheduler();
+        until_state(&mut world, 2 * MINUTE, "aborted");
+        assert_eq!((world.view("web").done, world.started.len()), (4, started + 1));
+        world.nothing_happens_for(10 * MINUTE);
     }
 }
 

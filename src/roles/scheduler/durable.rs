@@ -82,6 +82,8 @@ struct ReplicaRecord {
     not_before_wall: Option<u64>,
     #[serde(default)]
     done: Option<Done>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    done_before: Option<Done>,
     #[serde(default)]
     last_failure: Option<Failure>,
     #[serde(default)]
@@ -181,6 +183,7 @@ impl Core {
                         step: replica.step,
                         not_before_wall,
                         done: replica.done.clone(),
+                        done_before: replica.done_before.clone(),
                         last_failure: replica.last_failure.clone(),
                         pin: replica.pin.clone(),
                         follows: replica.follows.clone(),
@@ -394,6 +397,7 @@ fn replica_of(revision: u64, record: ReplicaRecord, moment: Moment, timing: &Tim
         step: record.step,
         not_before,
         done: record.done,
+        done_before: record.done_before,
         last_failure: record.last_failure,
         pin: record.pin,
         follows: record.follows,

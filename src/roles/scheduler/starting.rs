@@ -57,6 +57,8 @@ impl Core {
                     },
                 ));
                 if changes {
+                    // What may not surge goes once there is room elsewhere.
+                    self.agenda.starved.insert(name.clone());
                     continue;
                 }
                 break;
@@ -168,6 +170,10 @@ impl Core {
         let is_news = workload.held.as_ref().map(|w| w.reason) != why.as_ref().map(|w| w.reason);
         if let Some(slot) = self.state.workloads.get_mut(name) {
             Arc::make_mut(slot).held = why.clone();
+            // Who finds no room holds up nobody else's move.
+            if is_news && !(slot.outdated.is_empty() && slot.transit.is_empty()) {
+                self.agenda.workloads.insert(name.clone());
+            }
         }
         if let Some(why) = why.filter(|why| is_news && why.reason != Reason::WaitingForStops) {
             self.note_workload(name, "ReplicasWaiting", format!("{name} waits: {}", why.message));

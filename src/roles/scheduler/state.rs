@@ -215,6 +215,9 @@ pub struct Replica {
     pub not_before: Option<Millis>,
     /// It finished.
     pub done: Option<Done>,
+    /// It had finished in the revision before: that counts again if the rollout
+    /// is aborted.
+    pub done_before: Option<Done>,
     /// Its last failure.
     pub last_failure: Option<Failure>,
     /// A crash is restarted where it happened.

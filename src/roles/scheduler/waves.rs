@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::core::Core;
 use super::placement::Placer;
-use super::state::{Instance, Replica, Rollout, StopCause, Workload};
+use super::state::{Instance, Replica, Rollout, RolloutState, StopCause, Workload};
 use crate::model::{Extent, Health, NodeId, Phase, Reason, Strategy, WorkloadId};
 
 /// How far a workload may stray from its count while it changes.
@@ -87,14 +87,20 @@ impl Core {
     }
 
     fn move_replica(&mut self, name: &WorkloadId, number: u32, revision: u64) {
+        let goes_back = self.state.workloads.get(name).and_then(|w| w.rollout.as_ref());
+        let goes_back = goes_back.is_some_and(|r| r.state == RolloutState::Aborting);
         self.edit_workload(name, |workload| {
             workload.outdated.remove(&number);
             workload.transit.insert(number);
         });
         self.edit_replica(name, number, |replica| {
             replica.revision = revision;
-            if replica.done.as_ref().is_some_and(|done| done.revision != revision) {
-                replica.done = None;
+            if replica.done.as_ref().is_none_or(|done| done.revision != revision) {
+                let before = std::mem::replace(&mut replica.done_before, replica.done.take());
+                // What an abort leads back to had finished, and does not run twice.
+                if goes_back && before.as_ref().is_some_and(|done| done.revision == revision) {
+                    replica.done = before;
+                }
             }
             // Another template has a try of its own.
             replica.step = 0;
@@ -271,7 +277,8 @@ fn is_prepared(instance: &Instance) -> bool {
 /// Whether it serves nobody and is not about to do so again.
 fn is_expendable(instance: &Instance) -> bool {
     let may_recover = instance.phase() == Phase::Running && instance.health() != Health::Unhealthy;
-    !(instance.ready || may_recover && instance.last_ready.is_some())
+    let serves_again = may_recover && instance.last_ready.is_some();
+    !instance.ready && !serves_again
 }
 
 #[cfg(test)]

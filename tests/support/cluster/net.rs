@@ -449,6 +449,7 @@ impl World {
         let wanted: Vec<_> = order.template.ports.iter().filter(|p| p.host_port != 0).collect();
         let clash = self.docker.iter().find(|(_, c)| {
             c.is_live()
+                && order.template.image != "nopull"
                 && c.daemon == *daemon
                 && c.ports.iter().any(|p| {
                     wanted.iter().any(|w| w.host_port == p.host_port && w.protocol == p.protocol)
