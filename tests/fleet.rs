@@ -154,6 +154,7 @@ async fn agents_register_again_with_a_restarted_scheduler() {
     .await;
     let before = fleet.runs("web", 3).await;
     let starts = watch.starts("crash").len();
+    let job_starts = watch.starts("job").len();
     fleet.restart_scheduler().await;
     fleet.able(3).await;
     fleet.ready("web", 3).await;
@@ -165,7 +166,7 @@ async fn agents_register_again_with_a_restarted_scheduler() {
     assert!(after <= starts + 1, "{after} starts after {starts}: it was started before its time");
     let view = fleet.workload("crash").await;
     assert!(view.restarts >= 4, "its restarts are remembered: {view:?}");
-    assert_eq!(watch.starts("job").len(), 0, "the job is not run again");
+    assert_eq!(watch.starts("job").len(), job_starts, "the job is not run again");
 }
 
 /// A restarted agent adopts what runs, and starts nothing before its time.
