@@ -24,6 +24,7 @@
 //! |---|---|
 //! | what is said between the parts | [`model`], [`model::wire`] |
 //! | how the gap between desired and actual is closed | `roles/scheduler/reconcile.rs` |
+//! | how a change goes without downtime | [`roles::scheduler::rollout`], [`roles::scheduler::waves`] |
 //! | where a new instance goes, and why not elsewhere | [`roles::scheduler::placement`] |
 //! | what follows when a container ends | [`roles::scheduler::replica`] |
 //! | who is alive | `roles/scheduler/registry.rs` |

@@ -106,6 +106,7 @@ impl Core {
             }
         }
         self.agenda.node_at(&id, now + self.timing.dead_after_ms);
+        self.review_docker(&id);
         self.record_node(&id);
         Ok(RegisterResponse { cluster: self.state.cluster.clone(), epoch, address })
     }
