@@ -218,9 +218,12 @@ impl Core {
         }
         self.stop_strays(name, &workload);
         self.heal_one(name, &workload);
-        self.advance_rollout(name);
+        self.move_replicas(name);
         let Some(workload) = self.state.workloads.get(name).cloned() else { return };
         self.start_missing(name, &workload);
+        // Only now it is known for whom there is no room.
+        self.let_go(name);
+        self.finish_rollout(name);
     }
 
     /// Instances that belong to no replica: those of replicas scaled away while

@@ -232,15 +232,8 @@ impl Core {
         self.record_workload(name);
     }
 
-    /// The rollout's and the drain's part of looking at a workload.
-    pub(super) fn advance_rollout(&mut self, name: &WorkloadId) {
-        self.move_replicas(name);
-        self.let_go(name);
-        self.finish_rollout(name);
-    }
-
     /// Done when all are new and the old are gone.
-    fn finish_rollout(&mut self, name: &WorkloadId) {
+    pub(super) fn finish_rollout(&mut self, name: &WorkloadId) {
         let Some(workload) = self.state.workloads.get(name) else { return };
         let Some(rollout) = workload.rollout.as_ref().filter(|r| r.moves()) else { return };
         if !workload.outdated.is_empty() || !workload.transit.is_empty() {

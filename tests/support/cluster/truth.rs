@@ -106,7 +106,9 @@ impl World {
         let mut starts: BTreeMap<&WorkloadId, BTreeSet<InstanceId>> = BTreeMap::new();
         for id in born {
             let instance = &self.core.state.instances[id];
-            if instance.seen.is_none() && !self.waits(&instance.after) {
+            let known = |id| before.instances.get(id).is_some_and(|i| !i.is_over());
+            let takes_over = instance.after.as_ref().is_some_and(known);
+            if instance.seen.is_none() && !takes_over {
                 starts.entry(&instance.workload).or_default().insert(id.clone());
             }
         }
