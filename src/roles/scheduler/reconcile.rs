@@ -283,28 +283,32 @@ impl Core {
             self.withdraw(id, cause.because());
             return;
         }
-        let drain = self
-            .state
-            .workloads
-            .get(&instance.workload)
-            .map_or(0, |w| u64::from(w.spec.strategy.drain_seconds) * 1000);
-        let was_endpoint = instance.share.ready;
         let verb = if instance.is_over() { "removing" } else { "stopping" };
         self.note_instance(
             &instance,
             "InstanceStopping",
             format!("{verb} {id} on {}: {}", instance.node, cause.because()),
         );
-        let now = self.state.now;
+        let (now, drain_ms) = (self.state.now, self.drain_left(&instance));
         self.touch(id, |instance| {
-            instance.stop = Some(Stop {
-                cause,
-                since: now,
-                drain_ms: if was_endpoint { drain } else { 0 },
-                delivery: Delivery::Due(0),
-            });
+            instance.stop = Some(Stop { cause, since: now, drain_ms, delivery: Delivery::Due(0) });
         });
         self.agenda.orders.insert(id.clone());
+    }
+
+    /// For how long clients may still come by what they once heard of an
+    /// instance: all of the drain delay if it is an endpoint, what is left of it
+    /// if it has just ceased to be one.
+    fn drain_left(&self, instance: &Instance) -> u64 {
+        let workload = self.state.workloads.get(&instance.workload);
+        let delay = workload.map_or(0, |w| u64::from(w.spec.strategy.drain_seconds) * 1000);
+        let ceased = match instance.last_ready {
+            _ if instance.is_over() => return 0,
+            _ if instance.ready => return delay,
+            Some(at) => self.state.now.saturating_sub(at),
+            None => return 0,
+        };
+        delay.saturating_sub(ceased)
     }
 
     /// Looks at a replica again at this time.
