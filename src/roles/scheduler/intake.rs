@@ -113,12 +113,12 @@ impl Core {
             return;
         }
         let ended = seen.phase.is_final() && !before.is_over();
+        self.note_progress(&before, &seen);
         self.touch(id, |instance| {
             instance.seen = Some(seen);
             instance.run = Delivery::Confirmed;
         });
         let Some(after) = self.state.instances.get(id).cloned() else { return };
-        self.note_progress(&before, &after);
         if after.share.running && !before.share.running && !after.holds_ports {
             self.claim_asked_ports(id);
         }

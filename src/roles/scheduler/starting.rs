@@ -198,7 +198,7 @@ impl Core {
         };
         let why = match (&replica.follows, &replica.last_failure) {
             (Some(old), Some(failure)) if failure.instance == *old => {
-                format!("replacing {old}, which {}", failure.message)
+                format!("replacing {old} ({})", failure.message)
             }
             _ => self.why_missing(workload, number, replica),
         };

@@ -143,8 +143,10 @@ impl Snapshot {
             .find(|i| !i.is_over() && i.stop.is_some() && !self.state.is_lost(i));
         let mut why = match replica.not_before.filter(|at| *at > self.now) {
             Some(at) => {
+                // What only a person can mend is called by its name.
+                let reason = failure.map(|f| f.reason).filter(|reason| reason.is_final());
                 let mut why = Why::new(
-                    Reason::BackOff,
+                    reason.unwrap_or(Reason::BackOff),
                     format!(
                         "replica {number} is restarted in {:.1} s, after {} failure(s) in a row; \
                          the last: {}",
