@@ -155,7 +155,7 @@ impl AgentCore {
         if stalled && instance.leaving.is_none() {
             let trouble = instance.trouble.take().unwrap_or_default();
             let text = format!("Docker did not start it in time, again and again: {trouble}");
-            return self.fail(id, Reason::StartFailed, text);
+            return self.fail(id, Reason::DockerUnavailable, text);
         }
         self.advance(id);
     }

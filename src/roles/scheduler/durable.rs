@@ -376,6 +376,7 @@ fn node_of(id: NodeId, record: NodeRecord, now: u64) -> Node {
         unanswered: 0,
         unanswered_at: 0,
         unreachable: false,
+        short_until: 0,
         version: record.version,
         instances: OrdSet::new(),
         placed: 0,

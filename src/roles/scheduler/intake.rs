@@ -374,8 +374,13 @@ impl Core {
             || ending == Ending::Vanished
             || matches!(
                 failure.reason,
-                Reason::PortTaken | Reason::DockerUnavailable | Reason::NodeLost
+                Reason::PortTaken | Reason::NoRoom | Reason::DockerUnavailable | Reason::NodeLost
             );
+        if matches!(failure.reason, Reason::NoRoom | Reason::DockerUnavailable) {
+            // The next one had better go elsewhere, for as long as a try may be put off.
+            let until = self.state.now + self.timing.backoff_max_ms;
+            self.edit_node(&instance.node, |node| node.short_until = until);
+        }
         if !no_fault {
             self.fail_rollout(instance, &failure.message);
             let now_of = self.state.workloads.get(&name).and_then(|w| w.replicas.get(&number));

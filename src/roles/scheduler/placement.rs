@@ -1,11 +1,12 @@
-//! Where a new instance goes. Spreads: fewest replicas of the same workload on
+//! Where a new instance goes. Not where there was no room a moment ago, if there is
+//! anywhere else. Spreads: fewest replicas of the same workload on
 //! the node and on its Docker daemon, then fewest instances, then by name.
 //! Every refusal is counted and can be shown.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::fmt;
 
 use super::state::{Node, State};
@@ -17,6 +18,7 @@ use crate::model::{DaemonId, NodeId, Protocol, WorkloadId};
 /// policy.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Score {
+    lately_short: bool,
     same_workload_on_node: u32,
     same_workload_on_daemon: u32,
     instances_on_node: u32,
@@ -94,6 +96,8 @@ pub struct Placer {
     heap: BinaryHeap<Reverse<Score>>,
     workload: WorkloadId,
     on_daemon: BTreeMap<DaemonId, u32>,
+    /// Daemons that lately had no room, or that never got to it.
+    short: BTreeSet<DaemonId>,
 }
 
 impl Placer {
@@ -107,7 +111,10 @@ impl Placer {
                 }
             }
         }
-        let mut placer = Self { heap: BinaryHeap::new(), workload: workload.clone(), on_daemon };
+        let lately = state.nodes.values().filter(|n| n.short_until > state.now);
+        let short = lately.map(|n| n.daemon()).collect();
+        let mut placer =
+            Self { heap: BinaryHeap::new(), workload: workload.clone(), on_daemon, short };
         placer.heap = state
             .nodes
             .values()
@@ -119,9 +126,11 @@ impl Placer {
 
     fn score(&self, state: &State, node: &Node) -> Score {
         let on_node = state.cohorts.get(&self.workload).and_then(|c| c.per_node.get(&node.id));
+        let daemon = node.daemon();
         Score {
+            lately_short: self.short.contains(&daemon),
             same_workload_on_node: on_node.copied().unwrap_or(0),
-            same_workload_on_daemon: self.on_daemon.get(&node.daemon()).copied().unwrap_or(0),
+            same_workload_on_daemon: self.on_daemon.get(&daemon).copied().unwrap_or(0),
             instances_on_node: node.placed,
             id: node.id.clone(),
         }

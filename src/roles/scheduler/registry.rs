@@ -58,6 +58,7 @@ impl Core {
                     unanswered: 0,
                     unanswered_at: 0,
                     unreachable: false,
+                    short_until: 0,
                     version: request.version,
                     instances: OrdSet::new(),
                     placed: 0,

@@ -360,6 +360,9 @@ pub struct Node {
     /// It is heard, but so many orders went unanswered that it cannot be reached:
     /// a wrong `--advertise`, or a firewall.
     pub unreachable: bool,
+    /// Until then its Docker daemon is the last choice: something could not be
+    /// started there for lack of room, or Docker never got to it.
+    pub short_until: Millis,
     /// The version of its agent.
     pub version: String,
     /// The instances on it.

@@ -471,6 +471,8 @@ impl World {
             Some((Reason::ImageNotFound, "there is no such image"))
         } else if order.template.image == "nostart" {
             Some((Reason::StartFailed, "exec format error"))
+        } else if self.full.contains(daemon) {
+            Some((Reason::NoRoom, "no space left on device"))
         } else {
             None
         };
