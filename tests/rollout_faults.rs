@@ -52,13 +52,8 @@ async fn restarts_of_the_scheduler_and_of_an_agent_are_not_noticed() {
     assert!(rollout.state == "rolling" && rollout.updated < 6, "in its middle: {rollout:?}");
 
     ends_well(&fleet, 6).await;
-    let mut report = load.finish().await;
-    // What is ready is not on the disk: between its start and the agents' first word
-    // the scheduler lists nobody. Nobody else may be missed.
-    let asked = report.failed.len();
-    report.failed.retain(|failed| failed != "no endpoint is listed");
-    let nobody = asked - report.failed.len();
-    println!("{} requests, {nobody} times nobody was listed", report.answered);
+    let report = load.finish().await;
+    println!("{} requests", report.answered);
     report.assert_flawless(1_000, 0);
     assert_eq!(watch.starts("web").len(), 6, "{:#?}", watch.starts("web"));
     assert!(watch.most_at_once("web", &before) <= 7);

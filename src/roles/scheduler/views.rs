@@ -405,6 +405,12 @@ impl Snapshot {
         }
     }
 
+    /// Whether the scheduler has just started and waits to hear of this workload.
+    pub fn is_recovering(&self, name: &str) -> bool {
+        let workload = self.state.workloads.get(&WorkloadId::from(name));
+        workload.is_some_and(|workload| self.state.is_recovering(workload))
+    }
+
     /// Where a workload's ready instances are reached; `None`: no such workload.
     pub fn discover(&self, name: &str) -> Option<DiscoverView> {
         let name = WorkloadId::from(name);
