@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kube_lite::model::view::NodeStatus;
 use kube_lite::model::wire::DockerState;
-use kube_lite::model::{InstanceId, NodeId, RestartPolicy, WorkloadId};
+use kube_lite::model::{InstanceId, NodeId, PullPolicy, RestartPolicy, WorkloadId};
 use kube_lite::roles::agent::message::ContainerState;
 use kube_lite::roles::scheduler::message::{RolloutCall, UserCall};
 use kube_lite::roles::scheduler::state::{RolloutState, State, Workload};
@@ -92,6 +92,14 @@ impl World {
         }
         let daemons: BTreeSet<usize> =
             self.machines.iter().filter(|m| !m.destroyed).map(|m| m.daemon).collect();
+        // What may not be pulled is loaded by hand.
+        for revision in state.workloads.values().flat_map(|workload| workload.revisions.values()) {
+            if revision.template.pull_policy == PullPolicy::Never {
+                for daemon in &mut self.daemons {
+                    daemon.images.insert(revision.template.image.clone());
+                }
+            }
+        }
         for (name, workload) in &state.workloads {
             let known = || self.scheduler.state().is_some_and(|s| s.workloads.contains_key(name));
             if !known() {
@@ -102,13 +110,23 @@ impl World {
                 let mut spec = workload.spec.as_ref().clone();
                 spec.image = "good:1".to_owned();
                 spec.restart_policy = RestartPolicy::Always;
-                spec.pull_policy = kube_lite::model::PullPolicy::IfNotPresent;
+                spec.pull_policy = PullPolicy::IfNotPresent;
                 if replaces {
                     self.insist(&UserCall::Deploy(Box::new(spec)));
                 } else {
                     self.insist(&UserCall::Delete(name.clone()));
                     continue;
                 }
+            }
+            // With an explicit 0 it waits for ever where a surge is impossible.
+            let spec = self.scheduler.state().and_then(|state| state.workloads.get(name));
+            if let Some(spec) = spec.map(|workload| workload.spec.clone())
+                && spec.strategy.max_unavailable.is_some()
+                && asks_for_ports(workload)
+            {
+                let mut spec = spec.as_ref().clone();
+                spec.strategy.max_unavailable = None;
+                self.insist(&UserCall::Deploy(Box::new(spec)));
             }
             let resume = UserCall::Rollout { id: name.clone(), step: RolloutCall::Resume };
             self.insist(&resume);
@@ -118,7 +136,7 @@ impl World {
                 .state()
                 .and_then(|state| state.workloads.get(name))
                 .map_or(0, |workload| workload.desired());
-            if asks_for_ports(workload) && desired > most {
+            if has_fixed_ports(workload) && desired > most {
                 self.insist(&UserCall::Scale { id: name.clone(), replicas: most });
             }
         }
@@ -270,9 +288,13 @@ impl World {
 }
 
 fn asks_for_ports(workload: &Workload) -> bool {
-    let revisions = [workload.revision, workload.head()];
-    let mut templates = revisions.iter().filter_map(|revision| workload.template(*revision));
-    templates.any(|template| template.ports.iter().any(|port| port.fixed))
+    let mut ports = workload.revisions.values().flat_map(|revision| &revision.template.ports);
+    ports.any(|port| port.host_port != 0)
+}
+
+fn has_fixed_ports(workload: &Workload) -> bool {
+    let mut ports = workload.revisions.values().flat_map(|revision| &revision.template.ports);
+    ports.any(|port| port.fixed)
 }
 
 /// Neither what it goes to nor what it comes from ever comes to rest, or nobody
