@@ -229,6 +229,9 @@ impl World {
     pub fn insist(&mut self, call: &UserCall) -> Option<Result<Reply, ApiError>> {
         self.users.at_home = true;
         for _ in 0..10 {
+            if !self.judge.is_content() {
+                return None;
+            }
             let op = self.ask("the end", call.clone());
             let until = self.now + PATIENCE_MS + 1;
             while !self.users.answers.contains_key(&op) && self.judge.is_content() {

@@ -40,6 +40,9 @@ impl World {
                 self.judge.object("7 reached", text);
             }
         }
+        if !self.judge.is_content() {
+            return;
+        }
         tell!(self, "end", "everything is as wanted");
         self.run_until(self.now + CLEARED_WITHIN_MS);
         let before = self.judge.deeds;

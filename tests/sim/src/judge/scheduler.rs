@@ -204,7 +204,7 @@ impl World {
             if instance.seen.is_some() || before.instances.contains_key(id) {
                 continue;
             }
-            let known = |id| before.instances.get(id).is_some_and(|i| !i.is_over());
+            let known = |id| after.instances.get(id).is_some_and(|i| !i.is_over());
             if !instance.after.as_ref().is_some_and(known) {
                 starts.entry(instance.workload.clone()).or_default().insert(id.clone());
             }
@@ -260,7 +260,8 @@ impl World {
             }
             for container in self.daemons[machine.daemon].containers.values() {
                 let ours = container.node == machine.node && container.workload == *name;
-                if ours && container.is_running() && self.judge.knows(&container.instance) {
+                let lives = container.is_running() && !container.revived;
+                if ours && lives && self.judge.knows(&container.instance) {
                     there.insert(container.instance.clone());
                 }
             }
@@ -345,9 +346,9 @@ impl World {
                 let text = format!("{id} is stopped while {awaited:?} have not reported");
                 objections.push(("6 recovery", text));
             }
-            // By what was known of it before: that it goes may change what it takes
-            // to be ready.
-            if !before.instances.get(id).is_some_and(|before| before.ready) {
+            // Ready before and after: that a rollout begins may change what it takes
+            // to be ready, and what has just fallen ill is missed by nobody.
+            if !instance.ready || !before.instances.get(id).is_some_and(|before| before.ready) {
                 continue;
             }
             let problem = match stop.cause {
