@@ -88,8 +88,13 @@ impl World {
         for gone in before.difference(&record.listed) {
             record.forgotten.insert(gone.clone());
         }
-        let vanished: Vec<&InstanceId> =
-            owed.iter().filter(|id| !record.replaced.contains(*id)).collect();
+        let followed = |id: &InstanceId| {
+            record.replaced.contains(id)
+                || record.listed.iter().any(|other| {
+                    other.as_str().strip_prefix(id.as_str()).is_some_and(|n| n.starts_with("-a"))
+                })
+        };
+        let vanished: Vec<&InstanceId> = owed.iter().filter(|id| !followed(id)).collect();
         if !vanished.is_empty() {
             let text = format!(
                 "snapshot {} of {} does not list {vanished:?}, which it has accepted",
