@@ -116,6 +116,9 @@ pub struct Container {
     pub started_at: Time,
     /// When its state last changed.
     pub changed_at: Time,
+    /// It was started on behalf of a process that was gone by then: whoever comes
+    /// after that one may not know, and Docker starts what has ended meanwhile.
+    pub started_late: bool,
     /// A person has started it again.
     pub revived: bool,
     /// It fails its probes before then.
@@ -217,6 +220,7 @@ impl Daemon {
             run: 0,
             started_at: 0,
             changed_at: now,
+            started_late: false,
             revived: false,
             sick_until: 0,
             exit_code: None,

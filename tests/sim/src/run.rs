@@ -76,6 +76,9 @@ fn live(world: &mut World) {
     if world.judge.is_content() {
         world.end();
     }
+    if !world.judge.is_content() && world.trace.wants(Detail::Story) {
+        world.tell_all();
+    }
 }
 
 thread_local! {

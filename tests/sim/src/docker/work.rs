@@ -279,6 +279,11 @@ impl World {
                 (Reason::PortTaken, format!("host port {port} is taken by something else"))
             }),
         };
+        if self.jobs.get(&job).is_some_and(|asked| asked.client_left)
+            && let Some(container) = self.daemons[daemon].containers.get_mut(id)
+        {
+            container.started_late = true;
+        }
         if unsaid && trouble.is_none() {
             return self.docker_breaks_off(job);
         }

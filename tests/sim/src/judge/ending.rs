@@ -9,8 +9,9 @@ use kube_lite::model::{InstanceId, NodeId, PullPolicy, RestartPolicy, WorkloadId
 use kube_lite::roles::agent::message::ContainerState;
 use kube_lite::roles::scheduler::message::{RolloutCall, UserCall};
 use kube_lite::roles::scheduler::state::{RolloutState, State, Workload};
+use kube_lite::roles::scheduler::views::Snapshot;
 
-use crate::image::{Fate, fate};
+use crate::image::{Fate, Health, Life, behaviour, fate};
 use crate::tell;
 use crate::world::{Event, World};
 
@@ -59,6 +60,36 @@ impl World {
             self.judge.object("7 quiet", lacks);
         }
         self.judge_round();
+    }
+
+    /// Says how everything stands, for whoever has to find out why.
+    pub fn tell_all(&mut self) {
+        let Some(state) = self.scheduler.state().cloned() else { return };
+        let snapshot = Snapshot { now: state.now, state };
+        for name in snapshot.state.workloads.keys() {
+            let Some(workload) = snapshot.state.workloads.get(name) else { continue };
+            tell!(self, "stands", "{name}: {:?}", snapshot.workload(name.as_str()));
+            tell!(
+                self,
+                "stands",
+                "{name}: revision {}, heads {:?}, missing {:?}, resting {:?}, done {:?}, outdated \
+                 {:?}, transit {:?}, held {:?}",
+                workload.revision,
+                workload.heads,
+                workload.missing,
+                workload.resting,
+                workload.done,
+                workload.outdated,
+                workload.transit,
+                workload.held.as_ref().map(|why| &why.message)
+            );
+            for (number, replica) in &workload.replicas {
+                tell!(self, "stands", "{name}/{number}: {replica:?}");
+            }
+        }
+        for instance in snapshot.state.instances.values() {
+            tell!(self, "stands", "{instance:?}");
+        }
     }
 
     /// A person starts agents again that had to give way to a copy.
@@ -305,7 +336,11 @@ fn has_fixed_ports(workload: &Workload) -> bool {
 fn is_hopeless(workload: &Workload) -> bool {
     let fate_of = |revision| workload.template(revision).map_or(Fate::NeverRests, fate);
     let goal = workload.template(workload.revision);
-    let undecided = goal.is_some_and(|template| template.image.starts_with("turncoat"));
+    let undecided = goal.is_some_and(|template| {
+        let image = behaviour(&template.image);
+        matches!(image.life, Life::Ends(_, 2..) | Life::EndsSomehow(_))
+            || matches!(image.health, Health::BadAfter(_))
+    });
     let open = workload.rollout.as_ref().is_some_and(|rollout| rollout.is_open());
     let back = if open { fate_of(workload.head()) } else { fate_of(workload.revision) };
     back == Fate::NeverRests || (undecided && fate_of(workload.revision) == Fate::NeverRests)

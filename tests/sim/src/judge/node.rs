@@ -177,7 +177,7 @@ impl World {
     /// somebody else has removed the first.
     pub fn judge_container_started(&mut self, daemon: usize, container: &Container) {
         let id = &container.instance;
-        if container.run > 1 && !container.revived {
+        if container.run > 1 && !container.revived && !container.started_late {
             self.judge.object("3 once", format!("the container of {id} is started again"));
         }
         let first = self.judge.started.insert(id.clone(), container.id.clone());

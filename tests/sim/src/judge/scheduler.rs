@@ -8,7 +8,7 @@ use kube_lite::model::{Health, InstanceId, NodeId, Phase, WorkloadId};
 use kube_lite::roles::scheduler::message::{
     Input, Moment, Order, OrderBody, Reply, Step, Ticket, UserCall,
 };
-use kube_lite::roles::scheduler::state::{State, StopCause, Workload};
+use kube_lite::roles::scheduler::state::{Replica, State, StopCause, Workload};
 use kube_lite::roles::scheduler::waves::Bounds;
 
 use super::{Judge, Steady, Told};
@@ -228,14 +228,17 @@ impl World {
                 true => Bounds::of(&workload.spec.strategy, workload.desired()).surge,
                 false => 0,
             };
-            let bound = workload.desired() as usize - workload.done.len() + surge as usize;
+            // What had finished may count again, or not any more, from this step on.
+            let done = before.workloads.get(&name).map_or(0, |before| before.done.len());
+            let done = done.min(workload.done.len());
+            let bound = workload.desired() as usize - done + surge as usize;
             let there = self.occupied(after, &name, &born);
             if there.len() + born.len() > bound {
                 let text = format!(
                     "{name}: starts {born:?} while {there:?} are there; {} wanted, {} done, surge \
                      {surge}",
                     workload.desired(),
-                    workload.done.len()
+                    done
                 );
                 self.judge.object("1 starts", text);
             }
@@ -353,7 +356,7 @@ impl World {
             }
             let problem = match stop.cause {
                 StopCause::Replaced | StopCause::Drained => {
-                    lacks(after, workload, instance.replica)
+                    lacks(before, after, workload, instance.replica)
                 }
                 StopCause::Excess => not_excess(after, workload, instance.replica),
                 _ => None,
@@ -443,7 +446,7 @@ fn is_effective(state: &State, id: &InstanceId) -> bool {
 }
 
 /// Too few remain ready.
-fn lacks(after: &State, workload: &Workload, number: u32) -> Option<String> {
+fn lacks(before: &State, after: &State, workload: &Workload, number: u32) -> Option<String> {
     let bounds = Bounds::of(&workload.spec.strategy, workload.desired());
     let ready_in = |number: u32| {
         workload.replicas.get(&number).is_some_and(|replica| {
@@ -457,13 +460,17 @@ fn lacks(after: &State, workload: &Workload, number: u32) -> Option<String> {
         true => bounds.unavailable,
         false => bounds.unavailable_in_place(),
     };
-    let has_nothing = |number: &&u32| {
-        workload
-            .replicas
-            .get(*number)
-            .is_some_and(|replica| !replica.instances.iter().any(|id| is_effective(after, id)))
+    // It had nothing before this step, or has nothing after it.
+    let had = before.workloads.get(&workload.spec.name);
+    let has_nothing = |(number, replica): &(&u32, &Replica)| {
+        let live = |state: &State, replica: &Replica| {
+            replica.instances.iter().any(|id| is_effective(state, id))
+        };
+        let had = had.and_then(|workload| workload.replicas.get(*number));
+        replica.done.is_none()
+            && (!live(after, replica) || !had.is_some_and(|had| live(before, had)))
     };
-    let helpless = workload.missing.iter().chain(&workload.resting).filter(has_nothing).count();
+    let helpless = workload.replicas.iter().filter(has_nothing).count();
     let ready = after.tally(&workload.spec.name).ready as usize + workload.done.len();
     (ready + helpless + (may_lack as usize) < workload.desired() as usize).then(|| {
         format!(
