@@ -29,7 +29,7 @@ impl Core {
     ) -> u64 {
         let Some(known) = self.state.workloads.get(name).cloned() else { return 0 };
         let old = known.revisions.iter().find(|(_, r)| r.template == template).map(|(n, _)| *n);
-        let to = old.unwrap_or(known.last_revision + 1);
+        let to = old.unwrap_or_else(|| self.next_revision(known.last_revision));
         let from = known.revision;
         let (now, wall) = (self.state.now, self.state.wall);
         let kept = self.timing.revisions_kept;

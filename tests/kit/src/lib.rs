@@ -5,6 +5,7 @@
 //! - [`docker`]: Docker's own view of things, which is the truth; never ours
 //! - [`sandbox`]: a `kube-lite dev` of the test's own
 //! - [`second`]: a second Docker daemon in a network of its own
+//! - [`small_disk`]: a disk that is quickly full
 //! - [`http`]: one-off HTTP requests to containers
 //! - [`load`]: a client that picks endpoints and counts what fails
 //! - [`proxy`]: sockets that stall, throttle or vanish on demand
@@ -18,10 +19,12 @@ pub mod proxy;
 pub mod registry;
 pub mod sandbox;
 pub mod second;
+pub mod small_disk;
 pub mod wait;
 
 pub use docker::Truth;
 pub use load::Load;
 pub use process::Process;
 pub use sandbox::Sandbox;
+pub use small_disk::SmallDisk;
 pub use wait::{LONG, SHORT, until};
