@@ -256,6 +256,18 @@ impl Client {
         Ok(self.stream(&query::events(since, workload, follow)).await?.lines())
     }
 
+    /// All durable state, as text that [`backup::read`] verifies.
+    ///
+    /// [`backup::read`]: crate::roles::scheduler::store::backup::read
+    pub async fn backup(&self) -> Result<Vec<u8>, ClientError> {
+        let mut stream = self.stream("/backup").await?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = stream.next_chunk().await? {
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
+    }
+
     /// How the scheduler itself is.
     pub async fn health(&self) -> Result<HealthView, ClientError> {
         self.get(&query::health()).await

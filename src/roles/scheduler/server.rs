@@ -2,6 +2,7 @@
 //! are answered from the published snapshot in the caller's own task; writes go
 //! to the task that owns the cluster and are answered once they are durable.
 
+mod backup;
 mod streams;
 
 use std::time::Duration;
@@ -74,6 +75,8 @@ pub enum Call {
     Logs,
     /// What happened and why.
     Events,
+    /// All durable state.
+    Backup,
 }
 
 const KIB: usize = 1 << 10;
@@ -234,6 +237,14 @@ pub const ROUTES: &[Route<Call>] = {
             "What happened and why, one JSON object per line; 410 when `since` is too old",
         )
         .query(&["workload", "since", "follow"])
+        .streaming(),
+        Route::new(
+            M::GET,
+            "/backup",
+            Call::Backup,
+            Admin,
+            "All durable state at one point, as `kube-lite scheduler --restore` takes it; holds secrets",
+        )
         .streaming(),
     ]
 };
@@ -452,6 +463,7 @@ impl Handler for SchedulerServer {
             Call::Discover => discover(&snapshot(), request.param("name")),
             Call::Logs => streams::logs(&snapshot(), &self.agents, &request).await,
             Call::Events => streams::events(&self.handle, &request),
+            Call::Backup => backup::backup(&self.handle).await,
         }
     }
 }
@@ -544,6 +556,10 @@ mod tests {
         for route in ROUTES {
             let reads = route.method == Method::GET;
             let looks = matches!(route.access, Access::Viewer | Access::Public);
+            if route.call == Call::Backup {
+                assert_eq!((reads, route.access), (true, Access::Admin), "it holds all secrets");
+                continue;
+            }
             assert_eq!(reads, looks, "{} {}", route.method, route.path);
             assert!(!(reads && route.body_limit > 0), "{} takes a body", route.path);
         }

@@ -36,6 +36,9 @@ pub struct State {
     /// The last revision number of every name that was ever deleted: numbers
     /// are never reused, so a forgotten container can never pass for a new one.
     pub tombstones: OrdMap<WorkloadId, u64>,
+    /// New revisions of all names have larger numbers than this: those up to it may
+    /// have been given out in a time that a restored backup does not know.
+    pub revisions_above: u64,
     /// The machines.
     pub nodes: OrdMap<NodeId, Arc<Node>>,
     /// Every container that is known of or was ordered.
@@ -605,6 +608,7 @@ impl State {
             wall: 0,
             workloads: OrdMap::new(),
             tombstones: OrdMap::new(),
+            revisions_above: 0,
             nodes: OrdMap::new(),
             instances: OrdMap::new(),
             cohorts: OrdMap::new(),

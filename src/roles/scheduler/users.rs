@@ -47,7 +47,8 @@ impl Core {
     fn create(&mut self, by: String, mut spec: WorkloadSpec) -> Result<DeployResponse, ApiError> {
         let name = spec.name.clone();
         let desired = *spec.replicas.get_or_insert(1);
-        let revision = self.state.tombstones.get(&name).copied().unwrap_or(0) + 1;
+        let last = self.state.tombstones.get(&name).copied().unwrap_or(0);
+        let revision = self.next_revision(last);
         let mut revisions = OrdMap::new();
         let first = Revision {
             template: spec.template(),

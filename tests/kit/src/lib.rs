@@ -5,6 +5,7 @@
 //! - [`docker`]: Docker's own view of things, which is the truth; never ours
 //! - [`sandbox`]: a `kube-lite dev` of the test's own
 //! - [`second`]: a second Docker daemon in a network of its own
+//! - [`small_disk`]: a disk that is quickly full
 //! - [`http`]: one-off HTTP requests to containers
 //! - [`load`]: a client that picks endpoints and counts what fails
 //! - [`replay`]: what was ready at every moment, by the scheduler's own events
@@ -20,6 +21,7 @@ pub mod registry;
 pub mod replay;
 pub mod sandbox;
 pub mod second;
+pub mod small_disk;
 pub mod wait;
 
 pub use docker::Truth;
@@ -27,4 +29,5 @@ pub use load::Load;
 pub use process::Process;
 pub use replay::Replay;
 pub use sandbox::Sandbox;
+pub use small_disk::SmallDisk;
 pub use wait::{LONG, SHORT, until};
