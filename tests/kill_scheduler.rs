@@ -55,6 +55,7 @@ enum Word {
 }
 
 /// What became of a word.
+#[derive(Debug)]
 enum Answer {
     /// Done, with the revision now wanted if the answer names one.
     Done(Option<u64>),
@@ -77,6 +78,8 @@ struct Model {
     marks: u32,
     /// In which life of the scheduler it was last compared.
     compared_in: u64,
+    /// What was said and answered, for whoever has to find out.
+    story: Vec<String>,
 }
 
 impl Model {
@@ -89,6 +92,7 @@ impl Model {
             largest: 0,
             marks: 0,
             compared_in: 0,
+            story: Vec::new(),
         }
     }
 
@@ -205,7 +209,9 @@ impl Model {
 
     /// Says a word and takes in what came of it.
     async fn work(&mut self, client: &Client, word: Word, epochs: &AtomicU64) {
-        match self.say(client, &word).await {
+        let answer = self.say(client, &word).await;
+        self.story.push(format!("{word:?}: {answer:?}"));
+        match answer {
             Answer::Done(revision) => {
                 if let (Word::Deploy { .. }, Some(revision)) = (&word, revision) {
                     assert!(revision > self.largest, "{}: {revision} was used before", self.name);
@@ -218,9 +224,10 @@ impl Model {
                 let comes_of_it = self.comes_of(&word, seen.as_ref());
                 assert!(
                     comes_of_it || seen == self.now,
-                    "{}: was {:?}, then {word:?} without an answer, and is {seen:?}",
+                    "{}: was {:?}, is {seen:?}, after {:#?}",
                     self.name,
-                    self.now
+                    self.now,
+                    self.story
                 );
                 self.learn(seen);
             }
@@ -233,7 +240,8 @@ impl Model {
         let life = epochs.load(Ordering::SeqCst);
         if self.compared_in != life {
             let seen = look(client, &self.name).await;
-            assert_eq!(seen, self.now, "{} after a restart of the scheduler", self.name);
+            let story = &self.story[self.story.len().saturating_sub(5)..];
+            assert_eq!(seen, self.now, "{} in epoch {life}, after {story:#?}", self.name);
             self.compared_in = life;
         }
     }
@@ -260,7 +268,7 @@ async fn person(
 ) -> Vec<Model> {
     let name = |workload| format!("w{number}{workload}");
     let mut models: Vec<Model> =
-        (0..WORKLOADS_EACH).map(|w| Model::new(name(w), (number + w) % 2 == 0)).collect();
+        (0..WORKLOADS_EACH).map(|w| Model::new(name(w), (number + w).is_multiple_of(2))).collect();
     for _ in 0..WORDS_EACH {
         let model = &mut models[chance.usize(..WORKLOADS_EACH)];
         model.compare(&client, &epochs).await;
@@ -322,10 +330,6 @@ async fn what_was_acknowledged_outlives_any_number_of_kills() {
             wanted.insert(model.name.clone(), said.replicas as usize);
         }
     }
-    eprintln!(
-        "{kills} kills, {} containers started",
-        watch.events().iter().filter(|e| e.action == "start").count()
-    );
     agree(&fleet, &wanted).await;
     let count = watch.events().len();
     stays("nothing happens any more", Duration::from_secs(4), || async {
