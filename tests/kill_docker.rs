@@ -1,5 +1,9 @@
 //! The Docker daemon itself is killed in the middle of starts, one that lets its
 //! containers live on and one that does not.
+//!
+//! The truth is Docker's view. A daemon (20.10) that is killed between making a
+//! process and noting it down does not know that process any more: it refuses to
+//! start the container again, and removing it leaves the process running.
 
 use std::collections::BTreeMap;
 

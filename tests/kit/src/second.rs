@@ -195,12 +195,12 @@ impl Drop for SecondDocker {
 fn end_leftovers(directory: &Path) {
     let name = directory.to_string_lossy().into_owned();
     for _ in 0..50 {
-        let left = processes_of(&name);
-        if left.is_empty() {
+        let shims = shims_of(&name);
+        if shims.is_empty() {
             break;
         }
-        for process in left {
-            let _ = kill(process, Signal::SIGKILL);
+        for process in children_of(&shims).into_iter().chain(shims) {
+            let _ = kill(Pid::from_raw(process), Signal::SIGKILL);
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -213,19 +213,30 @@ fn end_leftovers(directory: &Path) {
     }
 }
 
-/// Shims of containers whose command line names the directory, and what they run.
-fn processes_of(name: &str) -> Vec<Pid> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let all: Vec<i32> =
-        entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
-    let read = |id: i32, file: &str| std::fs::read_to_string(format!("/proc/{id}/{file}"));
-    let names_it = |id: &i32| read(*id, "cmdline").is_ok_and(|line| line.contains(name));
-    let shims: Vec<i32> = all.iter().copied().filter(names_it).collect();
+/// The shims of a daemon's containers: their command line names its directory.
+fn shims_of(name: &str) -> Vec<i32> {
+    let names_it = |id: &i32| {
+        let line = of_process(*id, "cmdline");
+        line.is_some_and(|line| line.contains(name) && line.contains("containerd-shim"))
+    };
+    all_processes().into_iter().filter(names_it).collect()
+}
+
+fn children_of(parents: &[i32]) -> Vec<i32> {
     let parent = |id: i32| -> Option<i32> {
         // `pid (name) state parent …`, where the name may contain anything.
-        read(id, "stat").ok()?.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+        let stat = of_process(id, "stat")?;
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
     };
-    let is_child = |id: &i32| parent(*id).is_some_and(|parent| shims.contains(&parent));
-    let children = all.iter().copied().filter(is_child);
-    children.chain(shims.iter().copied()).map(Pid::from_raw).collect()
+    let is_child = |id: &i32| parent(*id).is_some_and(|parent| parents.contains(&parent));
+    all_processes().into_iter().filter(is_child).collect()
+}
+
+fn all_processes() -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+fn of_process(id: i32, file: &str) -> Option<String> {
+    std::fs::read_to_string(format!("/proc/{id}/{file}")).ok()
 }
