@@ -816,6 +816,23 @@ fn orders_in_flight_at_a_restart_are_found_again_and_not_doubled() {
 }
 
 #[test]
+fn a_name_given_out_anew_while_recovering_waits_for_what_is_leaving() {
+    let mut world = with_app(3, 3);
+    world.hold_orders = true;
+    world.delete("web");
+    world.restart_scheduler();
+    world.hold_orders = false;
+    world.deploy(spec("web", 3));
+    for _ in 0..10_000 {
+        world.run_for(1);
+        let live = world.live("web").len();
+        assert!(live <= 3, "{live} live: {}", world.story());
+    }
+    world.settle();
+    assert_eq!(world.view("web").revision, 2);
+}
+
+#[test]
 fn a_replica_given_up_while_recovering_takes_its_instance_with_it() {
     let mut world = with_app(3, 3);
     world.restart_scheduler();
