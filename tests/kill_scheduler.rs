@@ -22,6 +22,8 @@ const IMAGES: [&str; 2] = ["kube-lite/hello:v1", "kube-lite/hello:v2"];
 const PEOPLE: usize = 4;
 const WORKLOADS_EACH: usize = 2;
 const WORDS_EACH: usize = 50;
+/// No more than three of a workload are ever wanted, and one more while it rolls.
+const MOST_AT_ONCE: usize = 4;
 
 /// What was said of a workload, as far as it can be seen again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -343,6 +345,11 @@ async fn what_was_acknowledged_outlives_any_number_of_kills() {
     let happened = watch.happened_to(&bystanders);
     assert!(happened.is_empty(), "what runs is not touched: {happened:?}");
     assert_eq!(fleet.runs("bystander", 3).await, bystanders);
+    assert!(watch.starts("bystander").is_empty(), "and nothing is started beside it");
+    for model in &models {
+        let most = watch.most_at_once(&model.name, &[]);
+        assert!(most <= MOST_AT_ONCE, "{most} of {} ran at once", model.name);
+    }
     for name in wanted.keys() {
         fleet.client.delete(name).await.expect("delete");
     }
