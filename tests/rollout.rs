@@ -111,7 +111,7 @@ async fn paused_nothing_moves_but_what_dies_comes_back_as_it_was() {
     }
     let (old, new) = (of_revision(&still, "1"), of_revision(&still, "2"));
     assert!(old > 0 && new >= 2, "it is in the middle: {still:?}");
-    stays("nothing moves", Duration::from_secs(20), || async {
+    stays("nothing moves", Duration::from_secs(60), || async {
         let now = sandbox.truth.running_of("web").await;
         if now == still { Ok(()) } else { Err(format!("{now:?}, it was {still:?}")) }
     })
