@@ -1265,6 +1265,26 @@ fn successor(world: &mut World, old: &InstanceId, number: u32) -> InstanceId {
     id
 }
 
+/// Reports pile up while the scheduler is paused: one tells of the end, a later
+/// one of the successor, which is just being started.
+#[test]
+fn a_successor_that_is_coming_up_is_kept_over_an_order_of_which_nothing_was_seen() {
+    let mut world = with_app(1, 1);
+    let old = one(&world, "web");
+    world.hold_orders = true;
+    world.crash(&old, 1);
+    world.until(5_000, "a replacement is ordered", |w| w.core.state.instances.len() == 2);
+    world.now += 5;
+    let next = successor(&mut world, &old, 1);
+    let made = world.docker.get_mut(&next).unwrap();
+    (made.phase, made.ended_at) = (kube_lite::model::Phase::Created, made.started_at);
+    let mut request = world.report(&"n1".into());
+    request.seq += 1_000;
+    world.feed(Input::Heartbeat { ticket: 40_000, request });
+    let stopped = |id: &InstanceId| world.core.state.instances.get(id).map(|i| i.stop.is_some());
+    assert_eq!(stopped(&next), Some(false), "{}", world.story());
+}
+
 #[test]
 fn back_off_goes_on_where_a_cut_off_agent_left_it() {
     for over in [true, false] {
