@@ -188,8 +188,10 @@ impl Client {
         step: &str,
         body: Option<&B>,
     ) -> Result<DeployResponse, ClientError> {
-        let path = format!("{}/{step}", query::rollout(id).path());
-        self.request(Method::POST, &path, body, self.timeout).await
+        let url = self.url(&format!("{}/{step}", query::rollout(id).path()));
+        // Undone twice is done again.
+        let transport = self.transport.clone().asking_once();
+        exchange(&transport, Method::POST, &url, body, self.timeout).await
     }
 
     /// All nodes.

@@ -82,7 +82,8 @@ pub struct Workload {
     /// there yet or with what they replace not yet gone.
     pub transit: OrdSet<u32>,
     /// The epoch it was created in: a workload of this epoch has nothing to
-    /// recover and need not wait for anybody.
+    /// recover and need not wait for anybody. 0 if its name was used before, for
+    /// what was made under it may still be leaving.
     pub born_epoch: u64,
     /// Its places. There are exactly `desired` of them; numbers may have gaps.
     pub replicas: OrdMap<u32, Replica>,

@@ -3,6 +3,8 @@
 //! - [`wait`]: bounded waits on conditions, the only way a test may wait
 //! - [`process`]: real processes, killed with the test
 //! - [`docker`]: Docker's own view of things, which is the truth; never ours
+//! - [`census`]: whether Docker's view and the scheduler's agree
+//! - [`chance`]: random moments from a seed that is printed
 //! - [`sandbox`]: a `kube-lite dev` of the test's own
 //! - [`second`]: a second Docker daemon in a network of its own
 //! - [`small_disk`]: a disk that is quickly full
@@ -12,6 +14,8 @@
 //! - [`proxy`]: sockets that stall, throttle or vanish on demand
 //! - [`registry`]: a registry on localhost
 
+pub mod census;
+pub mod chance;
 pub mod docker;
 pub mod http;
 pub mod load;
