@@ -300,6 +300,8 @@ Examples:
     Abort(RolloutAbortArgs),
     /// Roll back to the revision before, or to another one in the history
     Undo(RolloutUndoArgs),
+    /// Replace all instances by new ones of the same, a few at a time
+    Restart(RolloutRestartArgs),
     /// List the revisions of a workload
     History(WorkloadArgs),
 }
@@ -336,6 +338,16 @@ pub struct RolloutStatusArgs {
 /// `rollout abort`
 #[derive(Clone, Debug, Args)]
 pub struct RolloutAbortArgs {
+    /// The workload's name
+    pub workload: String,
+    /// Whether to wait.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+/// `rollout restart`
+#[derive(Clone, Debug, Args)]
+pub struct RolloutRestartArgs {
     /// The workload's name
     pub workload: String,
     /// Whether to wait.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::args::{
-    RolloutAbortArgs, RolloutCommand, RolloutStartArgs, RolloutStatusArgs, RolloutUndoArgs,
-    WaitArgs,
+    RolloutAbortArgs, RolloutCommand, RolloutRestartArgs, RolloutStartArgs, RolloutStatusArgs,
+    RolloutUndoArgs, WaitArgs,
 };
 use super::change::{settled, tell};
 use super::progress::{Goal, open_rollout};
@@ -29,6 +29,7 @@ pub async fn rollout(session: &Session, command: &RolloutCommand) -> Result<(), 
         RolloutCommand::Resume(args) => resume(session, &args.workload).await,
         RolloutCommand::Abort(args) => abort(session, args).await,
         RolloutCommand::Undo(args) => undo(session, args).await,
+        RolloutCommand::Restart(args) => restart(session, args).await,
         RolloutCommand::History(args) => show::history(session, &args.workload).await,
     }
 }
@@ -50,6 +51,14 @@ async fn undo(session: &Session, args: &RolloutUndoArgs) -> Result<(), Stop> {
     let id = args.workload.as_str();
     let patience = Patience::from_now(&args.wait);
     let response = accepted(session, id, session.client.undo_rollout(id, args.to).await).await?;
+    let goal = Goal::Revision(response.revision);
+    carried_out(session, id, &args.wait, patience, goal).await
+}
+
+async fn restart(session: &Session, args: &RolloutRestartArgs) -> Result<(), Stop> {
+    let id = args.workload.as_str();
+    let patience = Patience::from_now(&args.wait);
+    let response = accepted(session, id, session.client.restart(id).await).await?;
     let goal = Goal::Revision(response.revision);
     carried_out(session, id, &args.wait, patience, goal).await
 }

@@ -58,7 +58,7 @@ pub struct State {
 }
 
 /// A workload and the places it has.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
     /// What the user wants; `replicas` is always filled in.
     pub spec: Arc<WorkloadSpec>,
@@ -314,7 +314,7 @@ pub struct Share {
 }
 
 /// A machine with an agent.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// Its name.
     pub id: NodeId,
@@ -386,7 +386,7 @@ impl Node {
 }
 
 /// One container's one life, as intended and as seen.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
     /// Its id and name.
     pub id: InstanceId,
@@ -473,7 +473,7 @@ pub enum Delivery {
 }
 
 /// The order to stop an instance.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stop {
     /// Why.
     pub cause: StopCause,
