@@ -19,6 +19,7 @@ export const useConnection = (): Connection => useTopic("connection", () => stor
 export const useTotals = (): Totals => useTopic("totals", store.totals);
 export const useNodeIds = (): readonly string[] => useTopic("nodes", store.nodeIds);
 export const useWorkloadNames = (): readonly string[] => useTopic("workloads", store.workloadNames);
+export const useWorkloadsByNeed = (): readonly string[] => useTopic("need", store.workloadsByNeed);
 export const useEvents = (): readonly ClusterEvent[] => useTopic("events", () => store.events);
 
 export const useNode = (id: string): ClusterNode | undefined =>

@@ -80,6 +80,22 @@ export class Store {
   workloadNames = (): readonly string[] =>
     this.cached("workloads", () => [...this.workloads.keys()].sort(byName.compare));
 
+  /** By name, but those that are not as wanted first. */
+  workloadsByNeed = (): readonly string[] =>
+    this.cached("need", () => {
+      const names = this.workloadNames();
+      const isShort = (name: string) => {
+        const known = this.workloads.get(name);
+        return known !== undefined && known.ready + known.done < known.desired;
+      };
+      const inNeed = [...names.filter(isShort), ...names.filter((name) => !isShort(name))];
+      const same = inNeed.length === this.need.length && inNeed.every((n, i) => n === this.need[i]);
+      if (!same) this.need = inNeed;
+      return this.need;
+    });
+
+  private need: readonly string[] = NOTHING;
+
   instancesOfNode = (id: string): readonly Instance[] =>
     this.cached(`node-instances:${id}`, () => this.sorted(this.ofNode.get(id)));
 
@@ -176,14 +192,14 @@ export class Store {
     for (const name of changes.workloadsGone ?? NOTHING) {
       this.workloads.delete(name);
       this.series.delete(name);
-      this.touch("workloads", "totals", `workload:${name}`, `series:${name}`);
+      this.touch("workloads", "need", "totals", `workload:${name}`, `series:${name}`);
     }
     for (const workload of changes.workloads ?? NOTHING) {
       const { name } = workload.spec;
-      if (!this.workloads.has(name)) this.touch("workloads");
+      if (!this.workloads.has(name)) this.touch("workloads", "need");
       this.workloads.set(name, workload);
       this.receivedAt.set(workload, now);
-      this.touch("totals", `workload:${name}`);
+      this.touch("totals", "need", `workload:${name}`);
       this.plot(name, workload.desired, workload.ready + workload.done);
     }
     for (const id of changes.instancesGone ?? NOTHING) this.forget(id);

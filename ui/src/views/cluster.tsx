@@ -22,6 +22,7 @@ import {
   useTotals,
   useWorkload,
   useWorkloadNames,
+  useWorkloadsByNeed,
 } from "../state/hooks.ts";
 import { WHOLE } from "../state/store.ts";
 import type { ClusterNode } from "../state/types.ts";
@@ -115,9 +116,15 @@ function NothingWanted() {
   );
 }
 
+/** With more workloads than this, those that are not as wanted are shown first. */
+const ROWS_AT_FIRST = 12;
+
 function Workloads() {
-  const names = useWorkloadNames();
+  const byName = useWorkloadNames();
+  const byNeed = useWorkloadsByNeed();
   const [filter, setFilter] = useState("");
+  const [all, setAll] = useState(false);
+  const names = byName.length > ROWS_AT_FIRST && !all ? byNeed : byName;
   const shown = useMemo(
     () => names.filter((name) => name.includes(filter.trim())),
     [names, filter],
@@ -137,10 +144,15 @@ function Workloads() {
         )}
       </div>
       <ul className="workloads">
-        {shown.map((name) => (
+        {(all ? shown : shown.slice(0, ROWS_AT_FIRST)).map((name) => (
           <WorkloadRow key={name} name={name} />
         ))}
       </ul>
+      {shown.length > ROWS_AT_FIRST && (
+        <button type="button" className="button quiet small" onClick={() => setAll(!all)}>
+          {all ? "Those in need first" : `${count(shown.length - ROWS_AT_FIRST, "more workload")}`}
+        </button>
+      )}
     </section>
   );
 }
