@@ -198,13 +198,13 @@ async fn wrong_usage() {
 async fn a_deploy_is_waited_for_and_told() {
     let server = scheduler(&[0, 1, 2]).await;
     let file = SpecFile::new(SPEC);
-    let outcome = run(&server.url(), &["deploy", "-f", file.path(), "--wait"]).await;
+    let outcome = run(&server.url(), &["deploy", "-f", file.path()]).await;
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
-    assert_eq!(outcome.err, "warning: web: mind the port\n");
-    let (told, result) = outcome.out.split_once("web: 2/2 ready (revision 1, ").expect("a result");
+    let result = outcome.out.strip_prefix("web: 2/2 ready (revision 1, ").expect("a result");
     assert_eq!(
-        told,
+        outcome.err,
         "\
+warning: web: mind the port
 web: 0/2 ready, 2 pulling
   web-r1-0 on node-0: pulling: pulling hello:1
   web-r1-1 on node-1: pulling: pulling hello:1
@@ -219,23 +219,45 @@ web: 1/2 ready, 1 pulling
 }
 
 #[tokio::test]
-async fn a_deploy_is_not_waited_for_in_scripts() {
+async fn a_deploy_is_left_to_itself_if_one_says_so() {
     let server = scheduler(&[0]).await;
     let file = SpecFile::new(SPEC);
-    let outcome = run(&server.url(), &["deploy", "-f", file.path()]).await;
+    let outcome = run(&server.url(), &["deploy", "-f", file.path(), "--no-wait"]).await;
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     assert_eq!(
         outcome.out,
         "web: revision 1 is wanted now; see: kube-lite ctl status web --watch\n"
     );
     assert_eq!(server.seen().len(), 1);
+    let json = ["deploy", "-f", file.path(), "--no-wait", "-o", "json"];
+    let said: Value = serde_json::from_str(&run(&server.url(), &json).await.out).expect("JSON");
+    assert_eq!(said, json!({"id": "web", "revision": 1, "warnings": ["mind the port"]}));
+}
+
+/// Standard output carries the end and nothing else: what is wanted, as it is then.
+#[tokio::test]
+async fn waited_for_as_json_it_is_the_end_that_is_told() {
+    let file = SpecFile::new(SPEC);
+    for args in
+        [&["deploy", "-f", file.path(), "-o", "json"][..], &["scale", "web", "2", "-o", "json"]]
+    {
+        let outcome = run(&scheduler(&[0, 1, 2]).await.url(), args).await;
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+        let said: Value = serde_json::from_str(&outcome.out).expect("JSON");
+        assert_eq!(said, workload(2, json!({})), "{args:?}");
+        assert!(outcome.err.contains("web: 1/2 ready, 1 pulling\n"), "{}", outcome.err);
+    }
+    let outcome =
+        run(&scheduler(&[1]).await.url(), &["scale", "web", "2", "--timeout", "1s", "-o", "json"])
+            .await;
+    assert_eq!((outcome.code, outcome.out.as_str()), (Some(3), ""), "{outcome:?}");
 }
 
 #[tokio::test]
 async fn waiting_ends_with_reasons_and_the_next_step() {
     let server = scheduler(&[1]).await;
     let file = SpecFile::new(SPEC);
-    let args = ["deploy", "-f", file.path(), "--wait", "--timeout", "1s"];
+    let args = ["deploy", "-f", file.path(), "--timeout", "1s"];
     let outcome = run(&server.url(), &args).await;
     assert_eq!(outcome.code, Some(3), "{outcome:?}");
     assert!(
@@ -265,7 +287,7 @@ async fn what_cannot_come_is_said_at_once() {
     })
     .await;
     let file = SpecFile::new(SPEC);
-    let args = ["deploy", "-f", file.path(), "--wait", "--timeout", "1s"];
+    let args = ["deploy", "-f", file.path(), "--timeout", "1s"];
     let said = "web: ImageNotFound: there is no image hello:1\n";
     let outcome = run(&server.url(), &args).await;
     assert_eq!(outcome.code, Some(3), "{outcome:?}");
@@ -273,7 +295,7 @@ async fn what_cannot_come_is_said_at_once() {
     let outcome =
         run(&server.url(), &[&args[..], &["--timeout", "60s", "--fail-fast"]].concat()).await;
     assert_eq!(outcome.code, Some(2), "an option given twice is a mistake: {outcome:?}");
-    let args = ["deploy", "-f", file.path(), "--wait", "--fail-fast"];
+    let args = ["deploy", "-f", file.path(), "--fail-fast"];
     let outcome = run(&server.url(), &args).await;
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
     assert!(outcome.err.contains(&format!("error: {said}")), "{}", outcome.err);
@@ -325,15 +347,13 @@ async fn json_is_word_for_word() {
 #[tokio::test]
 async fn ctrl_c_ends_the_waiting_and_not_the_work() {
     let server = scheduler(&[1]).await;
-    let running = start(&server.url(), &["scale", "web", "2", "--wait"]);
+    let running = start(&server.url(), &["scale", "web", "2"]);
     until("it waits", || server.seen().len() > 3).await;
     running.signal(Signal::SIGINT);
     let outcome = running.end().await;
     assert_eq!(outcome.code, Some(130), "{outcome:?}");
-    assert_eq!(
-        outcome.err,
-        "stopped waiting; the scheduler goes on. See: kube-lite ctl status web --watch\n"
-    );
+    let said = "stopped waiting; the scheduler goes on. See: kube-lite ctl status web --watch\n";
+    assert!(outcome.err.ends_with(said), "{}", outcome.err);
     assert_eq!(server.seen()[0].body, r#"{"replicas":2}"#);
 }
 
@@ -350,9 +370,9 @@ async fn a_scheduler_that_is_away_while_we_wait_is_waited_for() {
         _ => nothing_here(seen),
     })
     .await;
-    let outcome = run(&server.url(), &["scale", "web", "2", "--wait"]).await;
+    let outcome = run(&server.url(), &["scale", "web", "2"]).await;
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
-    assert_eq!(outcome.err, "I am just starting. Still trying.\n");
+    assert!(outcome.err.starts_with("I am just starting. Still trying.\n"), "{}", outcome.err);
 }
 
 #[tokio::test]
@@ -367,10 +387,10 @@ async fn a_delete_is_waited_for_until_nothing_is_left() {
         _ => nothing_here(seen),
     })
     .await;
-    let outcome = run(&server.url(), &["delete", "web", "--wait"]).await;
+    let outcome = run(&server.url(), &["delete", "web"]).await;
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
-    assert!(outcome.out.starts_with("web: 2 instances left"), "{}", outcome.out);
-    assert!(outcome.out.ends_with("web: deleted, and nothing of it is left\n"), "{}", outcome.out);
+    assert!(outcome.err.starts_with("web: 2 instances left"), "{}", outcome.err);
+    assert_eq!(outcome.out, "web: deleted, and nothing of it is left\n");
 }
 
 #[tokio::test]
@@ -543,7 +563,7 @@ async fn nodes_are_managed() {
     for (args, request) in [
         (&["cordon", "n1"][..], "POST /nodes/n1/cordon"),
         (&["uncordon", "n1"], "POST /nodes/n1/uncordon"),
-        (&["drain", "n1"], "POST /nodes/n1/drain"),
+        (&["drain", "n1", "--no-wait"], "POST /nodes/n1/drain"),
         (&["node", "remove", "n1"], "DELETE /nodes/n1"),
     ] {
         let outcome = run(&server.url(), args).await;
@@ -579,7 +599,8 @@ async fn rollouts_are_asked_for() {
         (&["undo", "web", "--to", "1"], "POST /workloads/web/rollout/undo", r#"{"to":1}"#),
     ] {
         let before = server.seen().len();
-        let outcome = run(&server.url(), &[&["rollout"], args].concat()).await;
+        let left: &[&str] = if args[0] == "pause" { &[] } else { &["--no-wait"] };
+        let outcome = run(&server.url(), &[&["rollout"], args, left].concat()).await;
         assert_eq!(outcome.code, Some(0), "{outcome:?}");
         assert!(outcome.out.starts_with("web: "), "{}", outcome.out);
         assert_eq!(outcome.err, "warning: web: mind the port\n");

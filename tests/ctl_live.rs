@@ -48,7 +48,7 @@ async fn every_command_is_understood() {
         r#"{"name": "web", "image": "hello:1", "replicas": 3,
             "ports": [{"containerPort": 8080, "hostPort": 80}]}"#,
     );
-    let deploy = format!("deploy -f {} --wait --timeout 1s", file.path().display());
+    let deploy = format!("deploy -f {} --timeout 1s", file.path().display());
     for (args, code, wanted) in [
         ("workloads", 0, "no workloads yet"),
         ("nodes", 0, "no nodes yet"),
@@ -64,7 +64,7 @@ async fn every_command_is_understood() {
         ("logs web", 1, "web has no instances, hence no logs"),
         ("logs web-r1-bcdfg", 1, "neither a workload nor an instance"),
         ("rollout history web", 0, "kube-lite-ctl from 127.0.0.1"),
-        ("scale web 2", 0, "web: 2 replicas wanted now"),
+        ("scale web 2 --no-wait", 0, "web: 2 replicas wanted now"),
         ("scale web 999999999", 1, "999999999"),
         ("events", 0, "WorkloadScaled"),
         ("events --workload nobody", 0, "no events about nobody yet"),
@@ -99,7 +99,7 @@ async fn every_command_is_understood() {
 async fn json_says_what_the_scheduler_says() {
     let scheduler = Scheduler::start().await;
     let file = spec(r#"{"name": "web", "image": "hello:1"}"#);
-    let args = format!("deploy -f {} -o json", file.path().display());
+    let args = format!("deploy -f {} --no-wait -o json", file.path().display());
     let deployed: Value = serde_json::from_str(&ctl(&scheduler, &args).await.out).expect("JSON");
     assert_eq!((&deployed["id"], &deployed["revision"]), (&"web".into(), &1.into()));
     for (command, path) in [

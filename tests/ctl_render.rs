@@ -816,9 +816,17 @@ fn what_leaves_a_node_and_why_it_is_still_there() {
             draining(json!({}), vec![here(), next(json!({}))]),
             "moving  to web-r1-fffff on node-3, ready",
         ),
-        (draining(no_room, vec![here()]), "waiting  NoRoom: none of 3 nodes can take it"),
+        (draining(no_room.clone(), vec![here()]), "waiting  NoRoom: none of 3 nodes can take it"),
         (
             draining(rollout("paused", json!({})), vec![here(), next(json!({}))]),
+            "moving  to web-r1-fffff on node-3, ready",
+        ),
+        (
+            draining(with(rollout("paused", json!({})), no_room.clone()), vec![here()]),
+            "waiting  NoRoom: none of 3 nodes can take it",
+        ),
+        (
+            draining(rollout("paused", json!({})), vec![here()]),
             "waiting  the rollout of web is paused: kube-lite ctl rollout resume web",
         ),
         (

@@ -77,7 +77,7 @@ fn spec(image: &str, change: Value) -> String {
 async fn with_web() -> Scheduler {
     let scheduler = three_nodes().await;
     let outcome =
-        ctl_with(&scheduler, "deploy -f - --wait --timeout 20s", spec("hello:1", json!({}))).await;
+        ctl_with(&scheduler, "deploy -f - --timeout 20s", spec("hello:1", json!({}))).await;
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     scheduler
 }
@@ -119,24 +119,23 @@ async fn a_rollout_and_its_undo_are_followed() {
          Next: kube-lite ctl rollout start web --image IMAGE\n"
     );
 
-    let outcome = ctl(&scheduler, "rollout start web --image hello:2 --max-surge 50% --wait").await;
+    let outcome = ctl(&scheduler, "rollout start web --image hello:2 --max-surge 50%").await;
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
-    assert!(outcome.out.contains("web: revision 2, "), "{}", outcome.out);
-    assert!(outcome.out.contains("/4 updated, 4/4 ready"), "{}", outcome.out);
-    assert!(outcome.out.contains(" (revision 2) on node-"), "{}", outcome.out);
-    let end = outcome.out.lines().last().expect("a last line");
-    assert!(end.starts_with("web: 4/4 ready (revision 2, "), "{end}");
+    assert!(outcome.err.contains("web: revision 2, "), "{}", outcome.err);
+    assert!(outcome.err.contains("/4 updated, 4/4 ready"), "{}", outcome.err);
+    assert!(outcome.err.contains(" (revision 2) on node-"), "{}", outcome.err);
+    assert!(outcome.out.starts_with("web: 4/4 ready (revision 2, "), "{}", outcome.out);
 
     // A changed template in a deploy is the same.
     let changed = spec("hello:2", json!({"env": {"COLOUR": "blue"}}));
-    let outcome = ctl_with(&scheduler, "deploy -f - --wait --timeout 20s", changed).await;
+    let outcome = ctl_with(&scheduler, "deploy -f - --timeout 20s", changed).await;
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
-    assert!(outcome.out.contains("web: revision 3, "), "{}", outcome.out);
+    assert!(outcome.err.contains("web: revision 3, "), "{}", outcome.err);
 
-    let outcome = ctl(&scheduler, "rollout undo web --to 1 --wait").await;
+    let outcome = ctl(&scheduler, "rollout undo web --to 1").await;
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     assert!(outcome.out.contains("web: 4/4 ready (revision 1, "), "{}", outcome.out);
-    let outcome = ctl(&scheduler, "rollout undo web --wait").await;
+    let outcome = ctl(&scheduler, "rollout undo web").await;
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     assert!(outcome.out.contains("web: 4/4 ready (revision 3, "), "{}", outcome.out);
 
@@ -156,8 +155,7 @@ async fn a_rollout_and_its_undo_are_followed() {
 async fn an_aborted_rollout_says_why_and_that_all_is_as_before() {
     let scheduler = with_web().await;
     let before = instances(&scheduler).await;
-    for command in ["rollout start web --image crash:2 --wait", "deploy -f - --wait --timeout 20s"]
-    {
+    for command in ["rollout start web --image crash:2", "deploy -f - --timeout 20s"] {
         let input = spec("crash:3", json!({}));
         let outcome = ctl_with(&scheduler, command, input).await;
         assert_eq!(outcome.code, Some(1), "{outcome:?}");
@@ -203,7 +201,7 @@ async fn a_rollout_is_paused_resumed_and_taken_back() {
         assert_eq!(outcome.code, Some(1), "{outcome:?}");
         assert!(outcome.err.contains("Did you mean web?"), "{}", outcome.err);
     }
-    let outcome = ctl(&scheduler, "rollout start web --image stuck:2").await;
+    let outcome = ctl(&scheduler, "rollout start web --image stuck:2 --no-wait").await;
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     assert_eq!(
         outcome.out,
@@ -218,16 +216,17 @@ async fn a_rollout_is_paused_resumed_and_taken_back() {
     let outcome = ctl(&scheduler, "status web").await;
     assert!(outcome.out.contains("go on: kube-lite ctl rollout resume web"), "{}", outcome.out);
 
-    let outcome = ctl(&scheduler, "rollout resume web").await;
+    let outcome = ctl(&scheduler, "rollout resume web --no-wait").await;
     assert!(outcome.out.starts_with("web: goes on at 0/4 of revision 2; "), "{}", outcome.out);
-    let outcome = ctl(&scheduler, "rollout start web --image stuck:2 --wait --timeout 1s").await;
+    let outcome = ctl(&scheduler, "rollout resume web --timeout 1s").await;
+    assert_eq!(outcome.code, Some(3), "resumed, it is waited for: {outcome:?}");
+    let outcome = ctl(&scheduler, "rollout start web --image stuck:2 --timeout 1s").await;
     assert_eq!(outcome.code, Some(3), "{outcome:?}");
     assert!(outcome.err.contains("web: revision 2, 0/4 updated, 4/4 ready"), "{}", outcome.err);
 
-    let outcome = ctl(&scheduler, "rollout abort web --wait").await;
+    let outcome = ctl(&scheduler, "rollout abort web").await;
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
-    let end = outcome.out.lines().last().expect("a last line");
-    assert!(end.starts_with("web: 4/4 ready (revision 1, "), "{end}");
+    assert!(outcome.out.starts_with("web: 4/4 ready (revision 1, "), "{}", outcome.out);
     rollout_is(&scheduler, "aborted").await;
     assert_eq!(instances(&scheduler).await, before);
 }
@@ -235,14 +234,16 @@ async fn a_rollout_is_paused_resumed_and_taken_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drained_node_is_empty_and_stays_so() {
     let scheduler = with_web().await;
-    let outcome = ctl(&scheduler, "drain node-1 --wait").await;
+    let outcome = ctl(&scheduler, "drain node-1").await;
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
-    let end = outcome.out.lines().last().expect("a last line");
     assert_eq!(
-        end,
+        outcome.out,
         "node-1: drained, nothing runs there and nothing new comes. \
-         Back to work: kube-lite ctl uncordon node-1"
+         Back to work: kube-lite ctl uncordon node-1\n"
     );
+    let outcome = ctl(&scheduler, "drain node-1 -o json").await;
+    let node: Value = serde_json::from_str(&outcome.out).expect("JSON");
+    assert_eq!((&node["id"], &node["draining"]), (&"node-1".into(), &true.into()));
     let outcome = ctl(&scheduler, "nodes").await;
     assert!(outcome.out.contains("node-1  alive, drained          0"), "{}", outcome.out);
     let outcome = ctl(&scheduler, "status web").await;
@@ -251,11 +252,11 @@ async fn a_drained_node_is_empty_and_stays_so() {
 
     // Nowhere to go: it says so, and nothing is stopped.
     ctl(&scheduler, "cordon node-3").await;
-    let outcome = ctl(&scheduler, "drain node-2").await;
+    let outcome = ctl(&scheduler, "drain node-2 --no-wait").await;
     assert!(outcome.out.starts_with("node-2: what runs there moves elsewhere"), "{}", outcome.out);
     ctl(&scheduler, "uncordon node-2").await;
-    ctl(&scheduler, "drain node-3 --wait").await;
-    let outcome = ctl(&scheduler, "drain node-2 --wait --timeout 1s").await;
+    ctl(&scheduler, "drain node-3").await;
+    let outcome = ctl(&scheduler, "drain node-2 --timeout 1s").await;
     assert_eq!(outcome.code, Some(3), "{outcome:?}");
     assert!(outcome.err.contains("node-2: 4 instances left, 4 waiting"), "{}", outcome.err);
     assert!(outcome.err.contains("being drained"), "{}", outcome.err);

@@ -31,7 +31,9 @@ async fn deploys_what_it_is_given_and_survives_being_killed() {
         assert_eq!(http::get(address, "/").await.expect("an answer").status, 200, "{line}");
     }
     let next = said.split_once("Try next").expect("the next steps").1;
-    assert_eq!(next.lines().filter(|line| line.starts_with("  ")).count(), 3, "{next}");
+    let commands: Vec<&str> = next.lines().filter_map(|line| line.strip_prefix("  ")).collect();
+    assert_eq!(commands.len(), 4, "{next}");
+    assert_eq!(commands[0], format!("export KUBE_LITE_SERVER={}", sandbox.url), "{next}");
 
     let Sandbox { mut process, api, directory } = sandbox;
     process.kill();

@@ -6,9 +6,10 @@ use std::time::Duration;
 use kube_lite::model::view::NodeStatus;
 use kube_lite::model::wire::labels;
 use kube_lite_testkit::docker::Container;
+use kube_lite_testkit::registry::free_port;
 use kube_lite_testkit::sandbox::{Api, Fleet, hello, hello_probed};
 use kube_lite_testkit::wait::stays;
-use kube_lite_testkit::{LONG, Load, Sandbox, http, until};
+use kube_lite_testkit::{LONG, Load, Replay, Sandbox, http, until};
 use serde_json::json;
 
 const BIN: &str = env!("CARGO_BIN_EXE_kube-lite");
@@ -76,6 +77,68 @@ async fn a_node_is_drained_without_a_failed_request() {
     let report = load.finish().await;
     println!("{} requests, {} failed", report.answered, report.failed.len());
     report.assert_flawless(5_000, 9);
+}
+
+/// Two of three nodes at once, in the middle of a rollout, under constant load: both
+/// end empty, all is new on the third, and it is never one too few.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_nodes_are_drained_at_once_during_a_rollout() {
+    let sandbox = Sandbox::start(BIN).await;
+    let mut spec = hello_probed("web", 6);
+    spec["strategy"] = json!({"drainSeconds": 1});
+    sandbox.deploy(&spec).await;
+    sandbox.ready("web", 6).await;
+    let before = sandbox.runs("web", 6).await;
+    let watch = sandbox.truth.watch().await;
+    let replay = Replay::begin(&sandbox, "web").await;
+    let load = Load::start(sandbox.address(), "web").await;
+    sandbox.roll("web", "kube-lite/hello:v2").await;
+    sandbox.rolled("web", 2).await;
+    sandbox.post("/nodes/node-1/drain", None).await;
+    sandbox.post("/nodes/node-3/drain", None).await;
+    let rollout = sandbox.workload("web").await.rollout.expect("a rollout");
+    assert!(rollout.state == "rolling" && rollout.updated < 6, "in its middle: {rollout:?}");
+    sandbox.rollout_is("web", "done").await;
+    emptied(&sandbox, "node-1", 6).await;
+    let after = emptied(&sandbox, "node-3", 6).await;
+    assert!(after.iter().all(|c| c.label(labels::REVISION) == "2"), "{after:?}");
+    assert_eq!(on_node(&after, "node-2"), 6, "{after:?}");
+    sandbox.ready("web", 6).await;
+
+    let report = load.finish().await;
+    let shown = replay.show(&sandbox).await;
+    println!("{shown:?}, {} requests", report.answered);
+    assert_eq!(shown.fewest, 6, "{shown:?}");
+    report.assert_flawless(1_000, 6);
+    assert!(watch.most_at_once("web", &before) <= 7);
+}
+
+/// A fixed host port on a node that shares its Docker daemon with the others: there
+/// can be only one, so the new one is prepared elsewhere and takes over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fixed_host_port_moves_to_another_node_of_the_same_daemon() {
+    let port = free_port();
+    let sandbox = Sandbox::start_with(BIN, &["--nodes", "2"], &[]).await;
+    sandbox.able(2).await;
+    let mut spec = hello("web", 1);
+    spec["ports"] = json!([{"containerPort": 8080, "hostPort": port, "fixed": true}]);
+    sandbox.deploy(&spec).await;
+    sandbox.ready("web", 1).await;
+    let before = sandbox.runs("web", 1).await;
+    let watch = sandbox.truth.watch().await;
+    let (from, to) = match before[0].label(labels::NODE) {
+        "node-1" => ("node-1", "node-2"),
+        _ => ("node-2", "node-1"),
+    };
+    sandbox.post(&format!("/nodes/{from}/drain"), None).await;
+    let after = emptied(&sandbox, from, 1).await;
+    assert_eq!(on_node(&after, to), 1, "{after:?}");
+    assert_eq!(watch.most_at_once("web", &before), 1, "one after the other");
+    let endpoints = sandbox.discover("web").await.endpoints;
+    let address = format!("127.0.0.1:{port}");
+    assert!(endpoints.len() == 1 && endpoints[0].address == address, "{endpoints:?}");
+    let told = http::get(&address, "/").await.expect("an answer").body;
+    assert!(told.contains(&after[0].name), "{told}");
 }
 
 /// A drain that is taken back in the middle: what is left there stays.

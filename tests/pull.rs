@@ -71,11 +71,10 @@ async fn a_missing_tag_and_a_refused_login_give_their_reason() {
     assert!(told.contains("secret"), "it names the image: {told}");
     until_reason(&sandbox, "never", "pullPolicy").await;
     for (name, word) in [("missing", "ImageNotFound"), ("denied", "ImageDenied")] {
-        until(&format!("{word} in the events of {name}"), SHORT, || async {
-            let story = sandbox.get_json(&format!("/workloads/{name}/explain")).await.to_string();
-            if story.contains("failed") { Ok(()) } else { Err(story) }
-        })
-        .await;
+        let told = sandbox.workload(name).await.reasons;
+        assert_eq!(told[0].reason.to_string(), word, "{told:?}");
+        let story = sandbox.get_json(&format!("/workloads/{name}/explain")).await;
+        assert!(story["hints"].to_string().contains("image's name"), "{story}");
     }
     registry.push("late", 1000, &registry.address.clone()).await;
     sandbox.ready("missing", 1).await;

@@ -9,7 +9,7 @@ use kube_lite_testkit::docker::Container;
 use kube_lite_testkit::registry::free_port;
 use kube_lite_testkit::sandbox::{Api, hello, hello_probed};
 use kube_lite_testkit::wait::stays;
-use kube_lite_testkit::{LONG, Load, Sandbox, http, until};
+use kube_lite_testkit::{LONG, Load, Replay, Sandbox, http, until};
 use serde_json::{Value, json};
 
 const BIN: &str = env!("CARGO_BIN_EXE_kube-lite");
@@ -56,27 +56,34 @@ async fn all_of(api: &Api, replicas: u32, revision: &str) {
     .await;
 }
 
-/// Ten replicas under constant load from v1 to v2 and back: not one request
-/// fails, never do more than eleven containers run, never fewer than ten are ready.
+/// Ten replicas under constant load from v1 to v2 and back, and on until it were tens
+/// of thousands of requests: not one fails, never do more than eleven containers run,
+/// never are fewer than ten ready.
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_replicas_to_v2_and_back_without_a_failed_request() {
     let sandbox = deployed(10).await;
     let before = sandbox.runs("web", 10).await;
     let watch = sandbox.truth.watch().await;
+    let replay = Replay::begin(&sandbox, "web").await;
     let load = Load::start(sandbox.address(), "web").await;
 
     sandbox.roll("web", V2).await;
     sandbox.rollout_is("web", "done").await;
     all_of(&sandbox, 10, "2").await;
     let half = load.report();
-    sandbox.rollout("web", "undo").await;
-    sandbox.rollout_is("web", "done").await;
-    all_of(&sandbox, 10, "1").await;
+    let mut rollouts = 1;
+    while rollouts < 2 || (load.report().answered < 20_000 && rollouts < 10) {
+        sandbox.rollout("web", "undo").await;
+        sandbox.rollout_is("web", "done").await;
+        rollouts += 1;
+        all_of(&sandbox, 10, if rollouts % 2 == 0 { "1" } else { "2" }).await;
+    }
 
     let report = load.finish().await;
+    let shown = replay.show(&sandbox).await;
     let running = watch.most_at_once("web", &before);
     println!(
-        "{} requests answered ({} until v2 was done), {} failed, by version {:?}; at most \
+        "{rollouts} rollouts, {shown:?}, {} requests answered ({} until v2 was done), {} failed, by version {:?}; at most \
          {running} ran at once; at least {:?} ready in {} samples",
         report.answered,
         half.answered,
@@ -85,7 +92,8 @@ async fn ten_replicas_to_v2_and_back_without_a_failed_request() {
         report.fewest_ready,
         report.samples
     );
-    report.assert_flawless(10_000, 10);
+    report.assert_flawless(20_000, 10);
+    assert_eq!((shown.fewest, shown.stopped), (10, 10 * rollouts));
     assert!(running <= 11, "{running} containers ran at once");
     assert!(report.versions.contains_key("v1") && report.versions.contains_key("v2"));
 }
@@ -111,7 +119,7 @@ async fn paused_nothing_moves_but_what_dies_comes_back_as_it_was() {
     }
     let (old, new) = (of_revision(&still, "1"), of_revision(&still, "2"));
     assert!(old > 0 && new >= 2, "it is in the middle: {still:?}");
-    stays("nothing moves", Duration::from_secs(20), || async {
+    stays("nothing moves", Duration::from_secs(60), || async {
         let now = sandbox.truth.running_of("web").await;
         if now == still { Ok(()) } else { Err(format!("{now:?}, it was {still:?}")) }
     })
@@ -174,6 +182,7 @@ async fn scaled_in_the_middle() {
     let sandbox = deployed(10).await;
     let before = sandbox.runs("web", 10).await;
     let watch = sandbox.truth.watch().await;
+    let replay = Replay::begin(&sandbox, "web").await;
     let load = Load::start(sandbox.address(), "web").await;
     sandbox.roll("web", V2).await;
     sandbox.rolled("web", 3).await;
@@ -190,6 +199,11 @@ async fn scaled_in_the_middle() {
     let report = load.finish().await;
     report.assert_flawless(2_000, 4);
     assert!(watch.most_at_once("web", &before) <= 13);
+    // Ten are ready until it is four, then four; on the way to twelve none is stopped
+    // that would be missed.
+    let shown = replay.show(&sandbox).await;
+    println!("{shown:?}, {} requests", report.answered);
+    assert!(shown.fewest >= 4 && shown.stopped >= 10, "{shown:?}");
 }
 
 /// Deleted in the middle: nothing is left, and nothing comes back.

@@ -163,6 +163,31 @@ fn of_three_with_a_fixed_port_on_two_daemons_two_run_and_are_updated() {
     all_of(&mut world, 2);
 }
 
+/// A full disk is no fault of what was to run there: it goes elsewhere if it can,
+/// else it waits, and nothing is taken back.
+#[test]
+fn a_lack_of_room_does_not_abort_and_the_next_try_goes_elsewhere() {
+    let mut world = with(3, probed(4, "v1"));
+    // The emptiest ones, hence those that are tried first.
+    world.full.extend(["d1".into(), "d3".into()]);
+    world.deploy(probed(4, "v2"));
+    ends(&mut world, MINUTE, "done", 5, 4);
+    all_of(&mut world, 2);
+    let on_d2 = world.docker.values().filter(|c| c.is_live() && c.daemon.as_str() == "d2");
+    assert_eq!(on_d2.count(), 4, "{}", world.story());
+
+    world.full.insert("d2".into());
+    let serving = world.live("web");
+    world.deploy(probed(4, "v3"));
+    world.run_for(10 * MINUTE);
+    assert_eq!((world.state_of("web").as_str(), world.live("web")), ("rolling", serving));
+    let told = world.view("web").rollout.unwrap().waiting_for.unwrap();
+    assert!(told.contains("no space left on device"), "{told}");
+    world.full.clear();
+    ends(&mut world, 2 * MINUTE, "done", 5, 4);
+    all_of(&mut world, 3);
+}
+
 #[test]
 fn restarts_of_both_sides_while_a_replacement_is_prepared_do_not_hang_it() {
     for agent_too in [false, true] {

@@ -56,7 +56,7 @@ fn acts() -> impl Strategy<Value = Act> {
             .prop_map(|(name, kind, replicas)| Act::Deploy { name, kind, replicas }),
         4 => (name.clone(), 0..9u32).prop_map(|(name, replicas)| Act::Scale { name, replicas }),
         1 => name.clone().prop_map(|name| Act::Delete { name }),
-        5 => (name, 0..6u8).prop_map(|(name, step)| Act::Rollout { name, step }),
+        5 => (name, 0..7u8).prop_map(|(name, step)| Act::Rollout { name, step }),
         2 => node.clone().prop_map(|node| Act::Drain { node }),
         1 => (node.clone(), any::<bool>())
             .prop_map(|(node, schedulable)| Act::Cordon { node, schedulable }),
@@ -140,6 +140,7 @@ fn act(world: &mut World, act: &Act) {
                 0 | 1 => RolloutCall::Pause,
                 2 | 3 => RolloutCall::Resume,
                 4 => RolloutCall::Abort,
+                5 => RolloutCall::Restart,
                 _ => RolloutCall::Undo { to: None },
             };
             let _ = world.rollout(NAMES[*name], step);

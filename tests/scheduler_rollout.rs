@@ -152,6 +152,31 @@ fn turning_unhealthy_half_way_brings_the_old_revision_back_under_the_same_bounds
 }
 
 #[test]
+fn what_has_just_turned_unhealthy_is_drained_for_the_rest_of_the_delay() {
+    let mut world = with(3, probed(3, "v1"));
+    let victim = world.live("web")[0].clone();
+    world.sicken(&victim, false);
+    world.run_for(400);
+    world.deploy(probed(3, "v2"));
+    world.until(MINUTE, "the unhealthy one goes", |w| {
+        w.core.state.instances.get(&victim).is_none_or(|i| i.stop.is_some())
+    });
+    let stop = world.core.state.instances[&victim].stop.clone().expect("it is stopped");
+    assert!((400..=700).contains(&stop.drain_ms), "{stop:?} of 1000 ms");
+
+    // One that has long been out of the list has nobody to wait for.
+    let mut world = with(3, probed(3, "v1"));
+    let victim = world.live("web")[0].clone();
+    world.sicken(&victim, false);
+    world.run_for(5_000);
+    world.deploy(probed(3, "v2"));
+    world.until(MINUTE, "the unhealthy one goes", |w| {
+        w.core.state.instances.get(&victim).is_none_or(|i| i.stop.is_some())
+    });
+    assert_eq!(world.core.state.instances[&victim].stop.as_ref().unwrap().drain_ms, 0);
+}
+
+#[test]
 fn ports_taken_node_death_docker_trouble_and_no_room_do_not_abort() {
     let mut world = with(3, probed(3, "v1"));
     world.deploy(probed(3, "v2"));

@@ -69,6 +69,13 @@ pub enum Reason {
     Other,
 }
 
+impl Reason {
+    /// Whether trying again leads to the same unless a person changes something.
+    pub fn is_final(self) -> bool {
+        matches!(self, Reason::ImageNotFound | Reason::ImageDenied)
+    }
+}
+
 impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(&format!("{self:?}"))

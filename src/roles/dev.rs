@@ -68,19 +68,23 @@ pub async fn run(args: DevArgs) -> anyhow::Result<()> {
     outcome
 }
 
-/// How to call `ctl` from where the user stands: as this program was called, and
-/// with the server's address where it is not the usual one.
-fn ctl_command(url: &str) -> String {
+/// How to call `ctl` from where the user stands: as this program was called.
+fn ctl_command() -> String {
     let program = std::env::args().next().unwrap_or_else(|| "kube-lite".to_owned());
-    match url {
-        "http://127.0.0.1:8080" => format!("{program} ctl"),
-        other => format!("{program} ctl --server {other}"),
+    format!("{program} ctl")
+}
+
+/// Tells a terminal where this sandbox is, if it is not where `ctl` looks by
+/// itself; after that all commands, also those that `ctl` suggests, find it.
+fn say_where(url: &str) {
+    if url != "http://127.0.0.1:8080" {
+        say!("  export KUBE_LITE_SERVER={url}");
     }
 }
 
 /// Deploys what was asked for and then has nothing more to do than wait.
 async fn attend(url: &str, args: &DevArgs, spec: Option<Bytes>) -> anyhow::Result<()> {
-    let ctl = ctl_command(url);
+    let ctl = ctl_command();
     match spec {
         Some(bytes) => deploy(url, args.nodes, bytes, &ctl).await?,
         None => {
@@ -89,9 +93,11 @@ async fn attend(url: &str, args: &DevArgs, spec: Option<Bytes>) -> anyhow::Resul
                 let names: Vec<&str> = known.iter().map(|view| view.spec.name.as_str()).collect();
                 say!("deployed in an earlier run, starting again: {}", names.join(", "));
                 say!("\nSee how they are, or deploy something else:");
+                say_where(url);
                 say!("  {ctl} workloads");
             } else {
                 say!("\nDeploy something:");
+                say_where(url);
             }
             say!("  {ctl} deploy -f examples/hello.json");
             say!("  {ctl} nodes");
@@ -116,6 +122,7 @@ async fn deploy(url: &str, nodes: u32, bytes: Bytes, ctl: &str) -> anyhow::Resul
         say!("  http://{}  {} on {}", endpoint.address, endpoint.instance_id, endpoint.node_id);
     }
     say!("\nTry next, in another terminal:");
+    say_where(url);
     say!("  {ctl} instances {name}");
     say!("  docker kill <one of them>, then: {ctl} explain {name}");
     say!("  {ctl} scale {name} 5\n");

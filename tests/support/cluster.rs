@@ -170,6 +170,8 @@ pub struct World {
     pub rng: Rng,
     pub agents: BTreeMap<NodeId, Agent>,
     pub docker: BTreeMap<InstanceId, Container>,
+    /// Daemons on whose disk nothing more fits.
+    pub full: BTreeSet<DaemonId>,
     /// What is on the disk.
     pub records: BTreeMap<String, Value>,
     pub network: Network,
@@ -253,6 +255,7 @@ impl World {
             rng: Rng(seed),
             agents: BTreeMap::new(),
             docker: BTreeMap::new(),
+            full: BTreeSet::new(),
             records: BTreeMap::new(),
             network: Network::default(),
             replies: BTreeMap::new(),

@@ -273,9 +273,9 @@ pub enum LaunchOutcome {
 /// Why a pull failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PullError {
-    /// It would fail again.
+    /// It would fail again, here at least.
     Final {
-        /// `ImageNotFound` or `ImageDenied`.
+        /// `ImageNotFound`, `ImageDenied` or `NoRoom`.
         reason: Reason,
         /// In one sentence.
         message: String,

@@ -17,6 +17,10 @@ Examples:
   kube-lite ctl explain hello                     why it is as it is
   kube-lite ctl logs hello --follow               what all its instances say
 
+What changes something waits until that is carried out, and tells its progress on standard error;
+--no-wait leaves it to itself. Then -o json prints the workload (after a drain the node) as it is
+in the end, or with --no-wait what the scheduler has answered.
+
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 timed out waiting, 130 interrupted."
 )]
 pub struct CtlArgs {
@@ -139,22 +143,12 @@ Examples:
 /// Whether and how long to wait for a change to be carried out.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct WaitArgs {
-    /// Wait until it is carried out (what happens anyway on a terminal)
-    #[arg(long, overrides_with = "no_wait")]
-    pub wait: bool,
-    /// Return as soon as the scheduler has noted it
-    #[arg(long, overrides_with = "wait")]
+    /// Return as soon as the scheduler has noted it, instead of waiting until it is carried out
+    #[arg(long)]
     pub no_wait: bool,
     /// Wait no longer than this: 90, 90s, 5m, 1h30m [default: 2m; for rollouts and drains 10m]
     #[arg(long, value_parser = duration, value_name = "TIME")]
     pub timeout: Option<Duration>,
-}
-
-impl WaitArgs {
-    /// Whether to wait, on a terminal or not.
-    pub fn wanted(&self, on_terminal: bool) -> bool {
-        self.wait || (on_terminal && !self.no_wait)
-    }
 }
 
 /// `deploy`
@@ -295,13 +289,13 @@ Examples:
     /// Freeze a rollout where it is; what crashes is still replaced
     Pause(WorkloadArgs),
     /// Let a frozen rollout go on
-    Resume(WorkloadArgs),
+    Resume(RolloutStepArgs),
     /// Take a rollout back to the revision before it
-    Abort(RolloutAbortArgs),
+    Abort(RolloutStepArgs),
     /// Roll back to the revision before, or to another one in the history
     Undo(RolloutUndoArgs),
     /// Replace all instances by new ones of the same, a few at a time
-    Restart(RolloutRestartArgs),
+    Restart(RolloutStepArgs),
     /// List the revisions of a workload
     History(WorkloadArgs),
 }
@@ -335,19 +329,9 @@ pub struct RolloutStatusArgs {
     pub watch: bool,
 }
 
-/// `rollout abort`
+/// `rollout resume`, `rollout abort`, `rollout restart`
 #[derive(Clone, Debug, Args)]
-pub struct RolloutAbortArgs {
-    /// The workload's name
-    pub workload: String,
-    /// Whether to wait.
-    #[command(flatten)]
-    pub wait: WaitArgs,
-}
-
-/// `rollout restart`
-#[derive(Clone, Debug, Args)]
-pub struct RolloutRestartArgs {
+pub struct RolloutStepArgs {
     /// The workload's name
     pub workload: String,
     /// Whether to wait.
@@ -454,17 +438,19 @@ mod tests {
     }
 
     #[test]
-    fn waiting_is_for_terminals_unless_said() {
-        for (line, on_terminal, wanted) in [
-            ("scale web 3", true, true),
-            ("scale web 3", false, false),
-            ("scale web 3 --no-wait", true, false),
-            ("scale web 3 --wait", false, true),
-            ("scale web 3 --wait --no-wait", true, false),
-            ("scale web 3 --no-wait --wait", false, true),
+    fn what_changes_something_step_by_step_can_be_left_to_itself() {
+        for line in [
+            "deploy -f x",
+            "scale web 3",
+            "delete web",
+            "drain box-1",
+            "rollout start web --image a:2",
+            "rollout resume web",
+            "rollout abort web",
+            "rollout undo web",
         ] {
-            let Command::Scale(args) = parse(line).expect(line).command else { panic!("{line}") };
-            assert_eq!(args.wait.wanted(on_terminal), wanted, "{line}");
+            let line = format!("{line} --no-wait --timeout 5m");
+            assert!(parse(&line).is_ok(), "{line}");
         }
     }
 

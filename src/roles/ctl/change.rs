@@ -9,6 +9,7 @@ use super::evacuation;
 use super::progress::{self, Goal, Seen};
 use super::render::{Look, Tone, json, story};
 use super::session::Session;
+use super::show;
 use super::spec_file::{self, SpecFile};
 use super::stop::Stop;
 use super::wait::{OfNode, OfWorkload, Patience, wait};
@@ -30,18 +31,15 @@ pub async fn deploy(session: &Session, args: &DeployArgs) -> Result<(), Stop> {
         for warning in &response.warnings {
             session.remark(&format!("warning: {}: {warning}", response.id));
         }
-        if session.json() {
-            let text = serde_json::to_string(&response).unwrap_or_default();
-            session.say(json::pretty(&text))?;
-        }
         accepted.push(response);
     }
     for response in &accepted {
         let id = response.id.as_str();
-        if !args.wait.wanted(session.on_terminal) {
-            if !session.json() {
-                session.say(noted(response))?;
-            }
+        if args.wait.no_wait {
+            session.say(match session.json() {
+                true => json::of(response),
+                false => noted(response),
+            })?;
             continue;
         }
         let patience = Patience { began, timeout: args.wait.timeout, fail_fast: args.fail_fast };
@@ -71,7 +69,7 @@ pub async fn scale(session: &Session, args: &ScaleArgs) -> Result<(), Stop> {
     if let Err(error) = session.client.scale(id, args.replicas).await {
         return Err(session.failed_about(id, &error).await);
     }
-    if !args.wait.wanted(session.on_terminal) {
+    if args.wait.no_wait {
         let replicas = super::render::words::count(args.replicas.into(), "replica");
         return tell(
             session,
@@ -89,7 +87,7 @@ pub async fn delete(session: &Session, args: &DeleteArgs) -> Result<(), Stop> {
     if let Err(error) = session.client.delete(id).await {
         return Err(session.failed_about(id, &error).await);
     }
-    if !args.wait.wanted(session.on_terminal) {
+    if args.wait.no_wait {
         return tell(session, &format!("{id}: deleted; its containers are being stopped"));
     }
     let patience = Patience::from_now(&args.wait);
@@ -120,7 +118,7 @@ pub async fn drain(session: &Session, args: &DrainArgs) -> Result<(), Stop> {
     let node = args.node.as_str();
     let patience = Patience::from_now(&args.wait);
     session.client.drain(node).await.map_err(|error| session.failed(&error))?;
-    if !args.wait.wanted(session.on_terminal) {
+    if args.wait.no_wait {
         return tell(
             session,
             &format!(
@@ -131,7 +129,10 @@ pub async fn drain(session: &Session, args: &DrainArgs) -> Result<(), Stop> {
     }
     let awaited = OfNode { node: node.into() };
     let seen = wait(session, &awaited, patience).await?;
-    tell(session, &evacuation::finished(&awaited.node, &seen))
+    match seen.node.as_ref().filter(|_| session.json()) {
+        Some(node) => session.say(json::of(node)),
+        None => tell(session, &evacuation::finished(&awaited.node, &seen)),
+    }
 }
 
 /// `node remove`
@@ -140,12 +141,13 @@ pub async fn remove_node(session: &Session, node: &str) -> Result<(), Stop> {
     tell(session, &format!("{node}: removed; what it ran is replaced elsewhere"))
 }
 
-/// Says that something is done; readers of JSON see it from the exit code.
+/// Says that something is done, of which there is nothing to show; readers of JSON
+/// see it from the exit code.
 pub(super) fn tell(session: &Session, text: &str) -> Result<(), Stop> {
     if session.json() { Ok(()) } else { session.say(format!("{text}\n")) }
 }
 
-/// `web: 3/3 ready`, and where it is reached.
+/// `web: 3/3 ready`, and where it is reached; as JSON the workload as it is now.
 pub(super) async fn settled(
     session: &Session,
     id: &str,
@@ -153,7 +155,7 @@ pub(super) async fn settled(
     took: Duration,
 ) -> Result<(), Stop> {
     if session.json() {
-        return Ok(());
+        return show::workload(session, id, false).await;
     }
     let look = session.look();
     let mut text = finished(id, seen, took, &look);

@@ -119,11 +119,6 @@ fn fate(leaving: &ContainerInstance, seen: &Seen) -> (&'static str, Option<Strin
                    give it up: kube-lite ctl delete";
         return ("staying", Some(format!("{why} {name}")));
     }
-    let paused = progress::open_rollout(view).is_some_and(|rollout| rollout.state == "paused");
-    if paused {
-        let why = format!("the rollout of {name} is paused: kube-lite ctl rollout resume {name}");
-        return ("waiting", Some(why));
-    }
     if let Some(successor) = seen.replacement(leaving) {
         let state = lists::instance_state(successor).1;
         let state = if successor.ready { "ready".to_owned() } else { state };
@@ -136,9 +131,14 @@ fn fate(leaving: &ContainerInstance, seen: &Seen) -> (&'static str, Option<Strin
     let of_all = |why: &&Why| why.replica.is_none() && why.instance_id.is_none();
     let mut reasons = view.reasons.iter();
     let why = reasons.clone().find(is_about).or_else(|| reasons.find(of_all));
-    let why = why.map(|why| format!("{}: {}", why.reason, words::one_line(&why.message)));
-    (
-        "waiting",
-        Some(why.unwrap_or_else(|| format!("for its turn; see: kube-lite ctl explain {name}"))),
-    )
+    let paused = progress::open_rollout(view).is_some_and(|rollout| rollout.state == "paused");
+    let why = match why {
+        Some(why) => format!("{}: {}", why.reason, words::one_line(&why.message)),
+        // A drain goes on meanwhile, but not where the wave under way stands.
+        None if paused => {
+            format!("the rollout of {name} is paused: kube-lite ctl rollout resume {name}")
+        }
+        None => format!("for its turn; see: kube-lite ctl explain {name}"),
+    };
+    ("waiting", Some(why))
 }

@@ -1,5 +1,6 @@
 //! Progress as it is shown: redrawn in place on a terminal, else told line by
-//! line when there is news.
+//! line when there is news. Always on standard error; the result is what goes to
+//! standard output.
 
 use std::time::Duration;
 
@@ -7,7 +8,6 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::progress::{self, Line};
 use super::session::Session;
-use super::stop::Stop;
 
 /// Where progress goes.
 pub enum Progress {
@@ -29,12 +29,7 @@ impl Progress {
 
     /// Shows how far it is; at the very end without a headline, because the
     /// result says the same.
-    pub fn update(
-        &mut self,
-        session: &Session,
-        headline: Option<&str>,
-        lines: Vec<Line>,
-    ) -> Result<(), Stop> {
+    pub fn update(&mut self, session: &Session, headline: Option<&str>, lines: Vec<Line>) {
         match self {
             Progress::Live(live) => {
                 let room = session.size().map_or(24, |(_, height)| height).saturating_sub(3).max(2);
@@ -42,15 +37,9 @@ impl Progress {
                     headline.unwrap_or_default(),
                     progress::screen(&lines, room.into(), &session.look()),
                 );
-                Ok(())
             }
             Progress::Plain(plain) => {
-                let news = plain.news(headline, lines);
-                if session.json() {
-                    news.iter().for_each(|line| session.remark(line));
-                    return Ok(());
-                }
-                session.say(news.iter().map(|line| format!("{line}\n")).collect::<String>())
+                plain.news(headline, lines).iter().for_each(|line| session.remark(line));
             }
         }
     }

@@ -130,19 +130,10 @@ fn overtaken(seen: &Seen) -> String {
 /// all that is missing waits for something that only a person can change.
 pub fn hopeless(seen: &Seen) -> Option<String> {
     let view = seen.view.as_ref()?;
-    // A replica that backs off names the instance whose failure it was.
-    let cause = |why: &Why| match (why.reason, &why.instance_id) {
-        (Reason::BackOff, Some(id)) => {
-            seen.instances.iter().find(|one| one.id == *id)?.reason.or(Some(Reason::BackOff))
-        }
-        (reason, _) => Some(reason),
-    };
-    let is_final =
-        |why: &Why| matches!(cause(why), Some(Reason::ImageNotFound | Reason::ImageDenied));
     let nothing_comes = view.ready == 0 && view.pending == 0 && view.running == 0;
     let all_wait = view.waiting > 0 && view.waiting + view.done >= view.desired;
     let first = view.reasons.first()?;
-    (nothing_comes && all_wait && view.reasons.iter().all(is_final))
+    (nothing_comes && all_wait && view.reasons.iter().all(|why| why.reason.is_final()))
         .then(|| format!("{}: {}: {}", view.spec.name, first.reason, first.message))
 }
 

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::args::{
-    RolloutAbortArgs, RolloutCommand, RolloutRestartArgs, RolloutStartArgs, RolloutStatusArgs,
-    RolloutUndoArgs, WaitArgs,
+    RolloutCommand, RolloutStartArgs, RolloutStatusArgs, RolloutStepArgs, RolloutUndoArgs, WaitArgs,
 };
 use super::change::{settled, tell};
 use super::progress::{Goal, open_rollout};
@@ -26,7 +25,7 @@ pub async fn rollout(session: &Session, command: &RolloutCommand) -> Result<(), 
         RolloutCommand::Start(args) => start(session, args).await,
         RolloutCommand::Status(args) => status(session, args).await,
         RolloutCommand::Pause(args) => pause(session, &args.workload).await,
-        RolloutCommand::Resume(args) => resume(session, &args.workload).await,
+        RolloutCommand::Resume(args) => resume(session, args).await,
         RolloutCommand::Abort(args) => abort(session, args).await,
         RolloutCommand::Undo(args) => undo(session, args).await,
         RolloutCommand::Restart(args) => restart(session, args).await,
@@ -43,35 +42,35 @@ async fn start(session: &Session, args: &RolloutStartArgs) -> Result<(), Stop> {
         max_unavailable: args.max_unavailable,
     };
     let response = accepted(session, id, session.client.start_rollout(id, &wanted).await).await?;
-    let goal = Goal::Revision(response.revision);
-    carried_out(session, id, &args.wait, patience, goal).await
+    carried_out(session, &args.wait, patience, &response, Goal::Revision).await
 }
 
 async fn undo(session: &Session, args: &RolloutUndoArgs) -> Result<(), Stop> {
     let id = args.workload.as_str();
     let patience = Patience::from_now(&args.wait);
     let response = accepted(session, id, session.client.undo_rollout(id, args.to).await).await?;
-    let goal = Goal::Revision(response.revision);
-    carried_out(session, id, &args.wait, patience, goal).await
+    carried_out(session, &args.wait, patience, &response, Goal::Revision).await
 }
 
-async fn restart(session: &Session, args: &RolloutRestartArgs) -> Result<(), Stop> {
+async fn restart(session: &Session, args: &RolloutStepArgs) -> Result<(), Stop> {
     let id = args.workload.as_str();
     let patience = Patience::from_now(&args.wait);
     let response = accepted(session, id, session.client.restart(id).await).await?;
-    let goal = Goal::Revision(response.revision);
-    carried_out(session, id, &args.wait, patience, goal).await
+    carried_out(session, &args.wait, patience, &response, Goal::Revision).await
 }
 
-async fn abort(session: &Session, args: &RolloutAbortArgs) -> Result<(), Stop> {
+async fn abort(session: &Session, args: &RolloutStepArgs) -> Result<(), Stop> {
     let id = args.workload.as_str();
     let patience = Patience::from_now(&args.wait);
     let response = accepted(session, id, session.client.abort_rollout(id).await).await?;
-    carried_out(session, id, &args.wait, patience, Goal::Back(response.revision)).await
+    carried_out(session, &args.wait, patience, &response, Goal::Back).await
 }
 
 async fn pause(session: &Session, id: &str) -> Result<(), Stop> {
-    accepted(session, id, session.client.pause_rollout(id).await).await?;
+    let response = accepted(session, id, session.client.pause_rollout(id).await).await?;
+    if session.json() {
+        return session.say(json::of(&response));
+    }
     let so_far = so_far(session, id).await;
     tell(
         session,
@@ -82,10 +81,16 @@ async fn pause(session: &Session, id: &str) -> Result<(), Stop> {
     )
 }
 
-async fn resume(session: &Session, id: &str) -> Result<(), Stop> {
-    accepted(session, id, session.client.resume_rollout(id).await).await?;
-    let so_far = so_far(session, id).await;
-    tell(session, &format!("{id}: goes on{so_far}; see: kube-lite ctl rollout status {id} --watch"))
+async fn resume(session: &Session, args: &RolloutStepArgs) -> Result<(), Stop> {
+    let id = args.workload.as_str();
+    let patience = Patience::from_now(&args.wait);
+    let response = accepted(session, id, session.client.resume_rollout(id).await).await?;
+    if args.wait.no_wait && !session.json() {
+        let so_far = so_far(session, id).await;
+        let see = format!("kube-lite ctl rollout status {id} --watch");
+        return tell(session, &format!("{id}: goes on{so_far}; see: {see}"));
+    }
+    carried_out(session, &args.wait, patience, &response, Goal::Revision).await
 }
 
 /// ` at 4/10 of revision 2`; a nicety, hence nothing where it cannot be had.
@@ -108,7 +113,7 @@ async fn status(session: &Session, args: &RolloutStatusArgs) -> Result<(), Stop>
     if let Some(rollout) = view.rollout.as_ref().filter(|_| args.watch) {
         let patience = Patience {
             timeout: Some(WITHOUT_END),
-            ..Patience::from_now(&WaitArgs { wait: true, no_wait: false, timeout: None })
+            ..Patience::from_now(&WaitArgs { no_wait: false, timeout: None })
         };
         if open_rollout(&view).is_some() || rollout.state == "aborted" {
             let workload = OfWorkload { workload: id, goal: Goal::Revision(rollout.to) };
@@ -141,31 +146,29 @@ async fn accepted(
     for warning in &response.warnings {
         session.remark(&format!("warning: {id}: {warning}"));
     }
-    if session.json() {
-        let text = serde_json::to_string(&response).unwrap_or_default();
-        session.say(json::pretty(&text))?;
-    }
     Ok(response)
 }
 
-/// Waits for the goal, or says what is wanted now.
+/// Waits for the goal, which is about the revision that is wanted now, or only says
+/// which that is.
 async fn carried_out(
     session: &Session,
-    id: &str,
     args: &WaitArgs,
     patience: Patience,
-    goal: Goal,
+    response: &DeployResponse,
+    goal: impl FnOnce(u64) -> Goal,
 ) -> Result<(), Stop> {
-    if !args.wanted(session.on_terminal) {
-        let (Goal::Revision(revision) | Goal::Back(revision)) = goal else { return Ok(()) };
-        return tell(
-            session,
-            &format!(
+    let (id, revision) = (response.id.as_str(), response.revision);
+    if args.no_wait {
+        return session.say(match session.json() {
+            true => json::of(response),
+            false => format!(
                 "{id}: revision {revision} is wanted now; \
-                 see: kube-lite ctl rollout status {id} --watch"
+                 see: kube-lite ctl rollout status {id} --watch\n"
             ),
-        );
+        });
     }
+    let goal = goal(revision);
     let seen = wait(session, &OfWorkload { workload: id, goal }, patience).await?;
     settled(session, id, &seen, patience.began.elapsed()).await
 }

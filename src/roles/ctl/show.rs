@@ -38,7 +38,7 @@ pub async fn instances(session: &Session, workload: Option<&str>, again: bool) -
 pub async fn status(session: &Session, id: &str, again: bool) -> Result<(), Stop> {
     must_exist(session, id).await?;
     if session.json() {
-        return watch::ask(session, &query::workload(id), again, |_, _| String::new()).await;
+        return workload(session, id, again).await;
     }
     let client = &session.client;
     let fetch = async || {
@@ -52,6 +52,11 @@ pub async fn status(session: &Session, id: &str, again: bool) -> Result<(), Stop
         story::status(view, instances, discover, look)
     })
     .await
+}
+
+/// A workload word for word.
+pub(super) async fn workload(session: &Session, id: &str, again: bool) -> Result<(), Stop> {
+    watch::ask(session, &query::workload(id), again, |_, _| String::new()).await
 }
 
 /// `discover`

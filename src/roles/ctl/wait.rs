@@ -239,7 +239,7 @@ async fn look_again_and_again<A: Awaited>(
                 let verdict = awaited.judge(last, was_wanted);
                 let headline = awaited.headline(last);
                 let headline = (verdict == Verdict::Going).then_some(headline.as_str());
-                progress.update(session, headline, awaited.lines(last)).map_err(Some)?;
+                progress.update(session, headline, awaited.lines(last));
                 match verdict {
                     Verdict::Going => {}
                     Verdict::Settled => return Ok(()),

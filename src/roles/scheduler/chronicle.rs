@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use super::core::Core;
-use super::state::Instance;
+use super::state::{Instance, Seen};
 use crate::model::view::EventView;
-use crate::model::{Health, InstanceId, NodeId, Phase, WorkloadId};
+use crate::model::{Health, InstanceId, NodeId, Phase, Reason, WorkloadId};
 
 impl Core {
     /// Something about the cluster as a whole.
@@ -62,9 +62,8 @@ impl Core {
     }
 
     /// What a report changed, in words.
-    pub(super) fn note_progress(&mut self, before: &Instance, after: &Instance) {
-        let (id, node) = (&after.id, &after.node);
-        let (Some(new), old) = (&after.seen, before.seen.as_ref()) else { return };
+    pub(super) fn note_progress(&mut self, before: &Instance, new: &Seen) {
+        let (id, node, old) = (&before.id, &before.node, before.seen.as_ref());
         let old_phase = old.map(|s| s.phase);
         if old_phase != Some(new.phase) {
             let (kind, message) = match new.phase {
@@ -86,17 +85,22 @@ impl Core {
                     ),
                 ),
             };
-            self.note_instance(after, kind, message);
+            self.note_instance(before, kind, message);
+        }
+        if new.reason != old.and_then(|s| s.reason) && new.reason == Some(Reason::PullFailed) {
+            let said = new.message.as_deref().unwrap_or("it will be tried again");
+            let message = format!("the image of {id} was not pulled on {node}: {said}");
+            self.note_instance(before, "InstancePullFailed", message);
         }
         let was = old.map_or(Health::Unknown, |s| s.health);
         if was != new.health && new.health == Health::Unhealthy {
             let said = new.message.as_deref().unwrap_or("its probe fails");
             let message = format!("{id} on {node} is unhealthy: {said}");
-            self.note_instance(after, "InstanceUnhealthy", message);
+            self.note_instance(before, "InstanceUnhealthy", message);
         }
         if was == Health::Unhealthy && new.health == Health::Healthy {
             let message = format!("{id} on {node} is healthy again");
-            self.note_instance(after, "InstanceHealthy", message);
+            self.note_instance(before, "InstanceHealthy", message);
         }
     }
 

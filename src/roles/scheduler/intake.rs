@@ -113,12 +113,12 @@ impl Core {
             return;
         }
         let ended = seen.phase.is_final() && !before.is_over();
+        self.note_progress(&before, &seen);
         self.touch(id, |instance| {
             instance.seen = Some(seen);
             instance.run = Delivery::Confirmed;
         });
         let Some(after) = self.state.instances.get(id).cloned() else { return };
-        self.note_progress(&before, &after);
         if after.share.running && !before.share.running && !after.holds_ports {
             self.claim_asked_ports(id);
         }
@@ -334,6 +334,7 @@ impl Core {
         let cause = instance.stop.as_ref().map(|stop| stop.cause);
         let ill = cause == Some(StopCause::IllHealth);
         self.edit_replica(&name, number, |replica| replica.unaccounted = false);
+        self.take_back_move(instance);
         let Some(workload) = self.state.workloads.get(&name).cloned() else { return };
         let Some(replica) = workload.replicas.get(&number) else { return };
         // One of another revision is on its way out: what follows it is known.
@@ -374,8 +375,13 @@ impl Core {
             || ending == Ending::Vanished
             || matches!(
                 failure.reason,
-                Reason::PortTaken | Reason::DockerUnavailable | Reason::NodeLost
+                Reason::PortTaken | Reason::NoRoom | Reason::DockerUnavailable | Reason::NodeLost
             );
+        if matches!(failure.reason, Reason::NoRoom | Reason::DockerUnavailable) {
+            // The next one had better go elsewhere, for as long as a try may be put off.
+            let until = self.state.now + self.timing.backoff_max_ms;
+            self.edit_node(&instance.node, |node| node.short_until = until);
+        }
         if !no_fault {
             self.fail_rollout(instance, &failure.message);
             let now_of = self.state.workloads.get(&name).and_then(|w| w.replicas.get(&number));

@@ -489,7 +489,7 @@ impl Handler for SchedulerServer {
             Call::Workload => one(&request, "id", |id| snapshot().workload(id)),
             Call::Explain => one(&request, "id", |id| snapshot().explain(id)),
             Call::History => one(&request, "id", |id| snapshot().history(id)),
-            Call::Discover => one(&request, "name", |name| snapshot().discover(name)),
+            Call::Discover => discover(&snapshot(), request.param("name")),
             Call::WorkloadLogs => joint::logs(&self.handle, &self.agents, &request),
             Call::Logs => streams::logs(&snapshot(), &self.agents, &request).await,
             Call::Events => streams::events(&self.handle, &request),
@@ -513,6 +513,22 @@ fn one<T: Serialize>(
 ) -> Result<Reply, ApiError> {
     let id = request.param(param);
     view(id).map(|value| Reply::json(200, &value)).ok_or_else(|| no_workload(id))
+}
+
+/// Where a workload is reached. Just after a start the scheduler may not have heard
+/// yet from anybody who runs it: an empty list would then be a lie that takes
+/// clients off what serves on.
+fn discover(snapshot: &Snapshot, name: &str) -> Result<Reply, ApiError> {
+    let view = snapshot.discover(name).ok_or_else(|| no_workload(name))?;
+    if view.endpoints.is_empty() && snapshot.is_recovering(name) {
+        let message = format!(
+            "the scheduler has just started and has not heard yet where {} runs; go on with what \
+             you knew, and ask again",
+            view.name
+        );
+        return Err(ApiError::unavailable("Recovering", message, 1));
+    }
+    Ok(Reply::json(200, &view))
 }
 
 fn no_workload(id: &str) -> ApiError {

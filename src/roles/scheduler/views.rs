@@ -11,8 +11,8 @@ use super::message::Millis;
 use super::placement::{Refusal, refusal};
 use super::state::{Instance, Node, RolloutState, State, Workload};
 use crate::model::view::{
-    DiscoverView, Endpoint, EventView, HealthView, NodeStatus, NodeView, RevisionView, RolloutView,
-    WorkloadView,
+    AgainView, DiscoverView, Endpoint, EventView, HealthView, NodeStatus, NodeView, RevisionView,
+    RolloutView, WorkloadView,
 };
 use crate::model::wire::DockerState;
 use crate::model::{
@@ -143,8 +143,10 @@ impl Snapshot {
             .find(|i| !i.is_over() && i.stop.is_some() && !self.state.is_lost(i));
         let mut why = match replica.not_before.filter(|at| *at > self.now) {
             Some(at) => {
+                // What only a person can mend is called by its name.
+                let reason = failure.map(|f| f.reason).filter(|reason| reason.is_final());
                 let mut why = Why::new(
-                    Reason::BackOff,
+                    reason.unwrap_or(Reason::BackOff),
                     format!(
                         "replica {number} is restarted in {:.1} s, after {} failure(s) in a row; \
                          the last: {}",
@@ -280,6 +282,11 @@ impl Snapshot {
             at: rfc3339(revision.at),
             by: revision.by.clone(),
             why: revision.why.clone(),
+            again: revision.again.as_ref().map(|word| AgainView {
+                at: rfc3339(word.at),
+                by: word.by.clone(),
+                why: word.why.clone(),
+            }),
             current: *number == workload.revision,
             head: *number == workload.head(),
             outcome: revision.outcome.clone(),
@@ -396,6 +403,12 @@ impl Snapshot {
             healthy_for_ms: age(seen.and_then(|s| s.healthy_since)),
             restart_due: seen.is_some_and(|s| s.restart_due),
         }
+    }
+
+    /// Whether the scheduler has just started and waits to hear of this workload.
+    pub fn is_recovering(&self, name: &str) -> bool {
+        let workload = self.state.workloads.get(&WorkloadId::from(name));
+        workload.is_some_and(|workload| self.state.is_recovering(workload))
     }
 
     /// Where a workload's ready instances are reached; `None`: no such workload.

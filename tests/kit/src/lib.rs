@@ -7,6 +7,7 @@
 //! - [`second`]: a second Docker daemon in a network of its own
 //! - [`http`]: one-off HTTP requests to containers
 //! - [`load`]: a client that picks endpoints and counts what fails
+//! - [`replay`]: what was ready at every moment, by the scheduler's own events
 //! - [`proxy`]: sockets that stall, throttle or vanish on demand
 //! - [`registry`]: a registry on localhost
 
@@ -16,6 +17,7 @@ pub mod load;
 pub mod process;
 pub mod proxy;
 pub mod registry;
+pub mod replay;
 pub mod sandbox;
 pub mod second;
 pub mod wait;
@@ -23,5 +25,6 @@ pub mod wait;
 pub use docker::Truth;
 pub use load::Load;
 pub use process::Process;
+pub use replay::Replay;
 pub use sandbox::Sandbox;
 pub use wait::{LONG, SHORT, until};

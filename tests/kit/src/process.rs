@@ -23,7 +23,7 @@ impl Process {
     /// # Panics
     /// When it cannot be started.
     pub fn start(name: &str, command: &mut Command) -> Self {
-        let mut child = command
+        let mut child = undisturbed(command)
             .env_remove("RUST_LOG") // what is waited for is said at the usual level
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -94,6 +94,23 @@ impl Drop for Process {
             eprintln!("---- output of {} ----\n{}\n----", self.name, self.output());
         }
     }
+}
+
+/// The same command, with no signal ignored: under `nohup`, tests too would hand
+/// that on.
+fn undisturbed(command: &Command) -> Command {
+    let mut wrapped = Command::new("env");
+    wrapped.arg("--default-signal").arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => wrapped.env(name, value),
+            None => wrapped.env_remove(name),
+        };
+    }
+    if let Some(directory) = command.get_current_dir() {
+        wrapped.current_dir(directory);
+    }
+    wrapped
 }
 
 fn collect(pipe: impl Read + Send + 'static, output: Arc<Mutex<String>>) {

@@ -165,8 +165,19 @@ impl Api {
 
     /// What happened to a workload, oldest first.
     pub async fn events(&self, workload: &str) -> Vec<EventView> {
-        let path = format!("/events?workload={workload}");
-        let answer = http::get(self.address(), &path).await.expect("an answer");
+        self.events_from(&format!("/events?workload={workload}")).await
+    }
+
+    /// The same, only what came after this number.
+    ///
+    /// # Panics
+    /// When not all of that is kept any more.
+    pub async fn events_since(&self, workload: &str, since: u64) -> Vec<EventView> {
+        self.events_from(&format!("/events?workload={workload}&since={since}")).await
+    }
+
+    async fn events_from(&self, path: &str) -> Vec<EventView> {
+        let answer = http::get(self.address(), path).await.expect("an answer");
         assert_eq!(answer.status, 200, "{path}: {}", answer.body);
         let lines = answer.body.lines().filter(|line| !line.is_empty());
         lines.map(|line| serde_json::from_str(line).expect("an event")).collect()

@@ -131,6 +131,8 @@ export interface Revision {
   at: string;
   by: string;
   why: string;
+  /** It was last asked for once more: by an undo, say. */
+  again?: { at: string; by: string; why: string };
   current: boolean;
   head: boolean;
   outcome?: string;

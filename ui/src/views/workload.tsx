@@ -366,7 +366,8 @@ const Revisions = memo(function Revisions({ workload }: { workload: Workload }) 
               {revision.current && <span className="badge good">wanted now</span>}
               {revision.head && !revision.current && <span className="badge">last complete</span>}
               <span className="revision-why">
-                {revision.why}, {clock(revision.at)}, {revision.by}
+                {wordOf(revision)}
+                {revision.again && <> · again: {wordOf(revision.again)}</>}
               </span>
               {!revision.current && (
                 <span className="deeds">
@@ -400,6 +401,9 @@ const Revisions = memo(function Revisions({ workload }: { workload: Workload }) 
     </section>
   );
 });
+
+const wordOf = ({ why, at, by }: { why: string; at: string; by: string }) =>
+  `${why}, ${clock(at)}, ${by}`;
 
 function TemplateDiff({ from, to }: { from: Revision; to: Revision }) {
   const lines = useMemo(

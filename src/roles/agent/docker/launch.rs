@@ -10,7 +10,7 @@ use bollard::query_parameters::{
 };
 
 use super::list::{facts, inspect};
-use super::trouble::{Trouble, start_reason, within};
+use super::trouble::{Trouble, create_reason, start_reason, within};
 use super::{CHANGE, DockerRuntime, LOOK, remove};
 use crate::model::Reason;
 use crate::roles::agent::message::{ContainerState, Launch, LaunchOutcome};
@@ -62,7 +62,8 @@ async fn create(client: &Docker, launch: &Launch) -> Result<Made, LaunchOutcome>
             None => LaunchOutcome::Unknown(trouble.to_string()),
             Some(said) if trouble.is_not_found() => failed(Reason::ImageNotFound, said),
             Some(said) => {
-                failed(Reason::CreateFailed, &format!("Docker could not create it: {said}"))
+                let (reason, text) = create_reason(said);
+                failed(reason, &text)
             }
         }),
     }

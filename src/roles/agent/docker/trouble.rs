@@ -86,7 +86,35 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Why a container could not be created or started: the word and the sentence.
+/// What a machine says that has no room for one more: on its disk, in its memory,
+/// among its addresses, ports, processes or files.
+fn lacks_room(lower: &str) -> bool {
+    [
+        "no space left on device",
+        "disk quota exceeded",
+        "cannot allocate memory",
+        "out of memory",
+        "no available ipv4 addresses",
+        "no available ipv6 addresses",
+        "non-overlapping ipv4 address pool",
+        "predefined address pools have been fully subnetted",
+        "all ports are allocated",
+        "resource temporarily unavailable",
+        "too many open files",
+    ]
+    .iter()
+    .any(|phrase| lower.contains(phrase))
+}
+
+/// Why a container could not be created: the word and the sentence.
+pub(super) fn create_reason(said: &str) -> (Reason, String) {
+    match lacks_room(&said.to_ascii_lowercase()) {
+        true => (Reason::NoRoom, format!("the node has no room for it (Docker: {said})")),
+        false => (Reason::CreateFailed, format!("Docker could not create it: {said}")),
+    }
+}
+
+/// Why a container could not be started: the word and the sentence.
 pub(super) fn start_reason(said: &str, ports: &[BoundPort]) -> (Reason, String) {
     let lower = said.to_ascii_lowercase();
     if ["port is already allocated", "address already in use"].iter().any(|p| lower.contains(p)) {
@@ -107,6 +135,9 @@ pub(super) fn start_reason(said: &str, ports: &[BoundPort]) -> (Reason, String) 
         let text = format!("the node's address is none of this machine (Docker: {said})");
         return (Reason::StartFailed, text);
     }
+    if lacks_room(&lower) {
+        return (Reason::NoRoom, format!("the node has no room for it (Docker: {said})"));
+    }
     (Reason::StartFailed, format!("Docker could not start it: {said}"))
 }
 
@@ -121,6 +152,10 @@ pub(super) fn pull_error(image: &str, trouble: &Trouble) -> PullError {
     if says(&["denied", "unauthorized", "authentication required", "no basic auth credentials"]) {
         let message = format!("the registry refuses access to {image} ({said})");
         return PullError::Final { reason: Reason::ImageDenied, message };
+    }
+    if lacks_room(&lower) {
+        let message = format!("the node has no room for {image} ({said})");
+        return PullError::Final { reason: Reason::NoRoom, message };
     }
     let missing = ["manifest unknown", "not found", "no such image", "no matching manifest"];
     // A registry that cannot be resolved or is told "not found" by a proxy may
@@ -164,6 +199,30 @@ mod tests {
             assert_eq!(start_reason(said, &[]).0, Reason::PortTaken);
         }
         assert_eq!(start_reason("exec: \"nope\": not found", &[port]).0, Reason::StartFailed);
+    }
+
+    #[test]
+    fn a_full_machine_is_no_fault_of_what_was_to_run() {
+        for said in [
+            "error creating overlay mount to /var/lib/docker/overlay2/0a/merged: no space left on device",
+            "failed to create endpoint web on network bridge: no available IPv4 addresses on this network's address pools: bridge (0a1)",
+            "OCI runtime create failed: fork/exec /proc/self/exe: cannot allocate memory: unknown",
+            "failed to start shim: fork/exec: resource temporarily unavailable: unknown",
+        ] {
+            assert_eq!(create_reason(said).0, Reason::NoRoom, "{said}");
+            let (reason, text) = start_reason(said, &[]);
+            assert_eq!(reason, Reason::NoRoom, "{said}");
+            assert!(text.contains(said), "{text}");
+        }
+        assert_eq!(create_reason("invalid hostname").0, Reason::CreateFailed);
+        let said = "failed to register layer: write /hello: no space left on device";
+        assert!(
+            matches!(
+                pull_error("x:1", &refused(said)),
+                PullError::Final { reason: Reason::NoRoom, .. }
+            ),
+            "it would not fit the next time either; another node may have room"
+        );
     }
 
     #[test]

@@ -171,6 +171,31 @@ fn a_launch_without_an_answer_is_settled_by_the_next_listing() {
     }
 }
 
+/// Whatever was to be started cannot be blamed for that.
+#[test]
+fn a_docker_that_never_gets_to_it_is_what_is_to_blame() {
+    let mut world = World::ready();
+    world.run(&web()).unwrap();
+    world.image_checked(true);
+    // The first time it is tried again, ten minutes later it is given up.
+    for (took_ms, phase) in [(60_000, Phase::Pending), (600_000, Phase::Failed)] {
+        world.take_launch(ID);
+        world.pass(took_ms);
+        let outcome = LaunchOutcome::Unknown("no answer in 60 s".into());
+        world.give(Input::Launched { id: ID.into(), outcome });
+        // The regular listing, which was under way, and one that was asked for.
+        let is_listing = |a: &Action| matches!(a, Action::Docker(DockerAction::List { .. }));
+        while world.open.iter().any(is_listing) {
+            world.listed(Vec::new());
+        }
+        world.pass(2_000);
+        assert_eq!(world.phase(ID), Some(phase));
+    }
+    let failed = world.see(ID).unwrap();
+    assert_eq!(failed.reason, Some(Reason::DockerUnavailable), "{failed:?}");
+    assert!(failed.message.unwrap().contains("no answer in 60 s"));
+}
+
 #[test]
 fn a_stop_while_starting_leaves_nothing_over() {
     for outcome in [

@@ -45,6 +45,11 @@ pub fn pretty(text: &str) -> String {
     out
 }
 
+/// What is ours, in the same way.
+pub fn of(value: &impl serde::Serialize) -> String {
+    pretty(&serde_json::to_string(value).unwrap_or_default())
+}
+
 /// Copies the rest of a string, up to and including its closing quote.
 fn string(rest: &mut Peekable<Chars<'_>>, out: &mut String) {
     while let Some(c) = rest.next() {
