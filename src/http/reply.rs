@@ -112,6 +112,12 @@ impl Reply {
         self
     }
 
+    /// Its headers, for tests of what sets them.
+    #[cfg(test)]
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
     /// The far end of a stream, for tests of what writes to it.
     #[cfg(test)]
     pub(crate) async fn next_piece(&mut self) -> Option<Bytes> {
