@@ -3,7 +3,7 @@
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import http from "node:http";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
@@ -314,7 +314,8 @@ export async function openTab(
   options: TabOptions = {},
 ): Promise<Tab> {
   const context = await browser.newContext({
-    viewport: { width: options.width ?? 1440, height: options.height ?? 900 },
+    viewport: { width: options.width ?? 1280, height: options.height ?? 800 },
+    deviceScaleFactor: SHOTS ? 2 : 1,
     colorScheme: options.dark ? "dark" : "light",
     baseURL: url,
     permissions: ["clipboard-read", "clipboard-write"],
@@ -367,15 +368,17 @@ export function story(): (name: string, act: () => Promise<void> | void) => void
 }
 
 /** A picture for the README, where they are asked for. */
-export async function shot(page: Page, name: string, fullPage = false): Promise<void> {
+export async function shot(page: Page, name: string): Promise<void> {
   if (!SHOTS) return;
   await mkdir(SHOTS, { recursive: true });
   await page.mouse.move(0, 0);
-  await page.screenshot({
-    path: join(SHOTS, `${name}.png`),
-    fullPage,
-    animations: "disabled",
-  });
+  await page.emulateMedia({ reducedMotion: "reduce" });
+  const session = await page.context().newCDPSession(page);
+  const { data } = await session.send("Page.captureScreenshot", { format: "webp", quality: 80 });
+  await session.detach();
+  await writeFile(join(SHOTS, `${name}.webp`), data, "base64");
+  // The same for who looks at them here.
+  if (process.env.SHOTS_PNG) await page.screenshot({ path: join(SHOTS, `${name}.png`) });
 }
 
 const axe = readFileSync(join(import.meta.dirname, "../node_modules/axe-core/axe.min.js"), "utf8");

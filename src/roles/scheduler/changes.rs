@@ -120,18 +120,26 @@ impl Snapshot {
                 }
             }
         }
-        // Whether an instance is lost is its node's affair.
+        // Whether an instance is lost is its node's affair, and what it is made of,
+        // before it is, its workload's.
+        let mut others: Vec<&InstanceId> = Vec::new();
         for item in was.state.nodes.diff(&self.state.nodes) {
-            let DiffItem::Update { old: (_, old), new: (_, node) } = item else { continue };
-            if standing(old) == standing(node) {
-                continue;
+            if let DiffItem::Update { old: (_, old), new: (_, node) } = item
+                && standing(old) != standing(node)
+            {
+                others.extend(&node.instances);
             }
-            for id in &node.instances {
-                if let (Some(old), Some(new)) =
-                    (was.state.instances.get(id), self.state.instances.get(id))
-                {
-                    both.insert(id, (old, new));
-                }
+        }
+        for item in was.state.workloads.diff(&self.state.workloads) {
+            if let DiffItem::Remove(name, _) = item {
+                others.extend(self.state.cohorts.get(name).iter().flat_map(|of| &of.ids));
+            }
+        }
+        for id in others {
+            if let (Some(old), Some(new)) =
+                (was.state.instances.get(id), self.state.instances.get(id))
+            {
+                both.insert(id, (old, new));
             }
         }
         for (id, (old, new)) in both {

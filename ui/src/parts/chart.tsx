@@ -1,10 +1,12 @@
 // Desired against ready over the last minutes.
 
-import { number } from "../lib/format.ts";
+import { age, number } from "../lib/format.ts";
 import { usePoints, useSecond } from "../state/hooks.ts";
 import type { Point } from "../state/store.ts";
 
-const SPAN_MS = 5 * 60_000;
+const LONGEST_MS = 5 * 60_000;
+/** A page that has just been opened has seen little; it is not stretched further. */
+const SHORTEST_MS = 30_000;
 const WIDTH = 300;
 const HEIGHT = 60;
 const TOP = 4;
@@ -16,7 +18,9 @@ export function Chart({ of, label }: { of: string; label: string }) {
   if (!last) return null;
   const now = Date.now();
   const most = Math.max(1, ...points.map((point) => Math.max(point.desired, point.ready)));
-  const x = (at: number) => Math.max(0, WIDTH - ((now - at) / SPAN_MS) * WIDTH);
+  const known = now - (points[0]?.at ?? now);
+  const span = Math.min(LONGEST_MS, Math.max(SHORTEST_MS, known));
+  const x = (at: number) => Math.max(0, WIDTH - ((now - at) / span) * WIDTH);
   const y = (value: number) => HEIGHT - (value / most) * (HEIGHT - TOP);
   const ready = steps(points, now, x, (point) => y(point.ready));
   const desired = steps(points, now, x, (point) => y(point.desired));
@@ -36,7 +40,7 @@ export function Chart({ of, label }: { of: string; label: string }) {
       <figcaption>
         <span className="key-ready">ready {number(last.ready)}</span>
         <span className="key-desired">wanted {number(last.desired)}</span>
-        <span className="chart-span">last 5 min</span>
+        <span className="chart-span">last {age(span)}</span>
       </figcaption>
     </figure>
   );

@@ -7,7 +7,7 @@ import { isOver, LOOKS, standingOf, worstOf } from "../lib/look.ts";
 import { link } from "../lib/router.ts";
 import { Chart } from "../parts/chart.tsx";
 import { Command } from "../parts/copy.tsx";
-import { EventList } from "../parts/events.tsx";
+import { EventList, toneOf } from "../parts/events.tsx";
 import { inWords, Strip } from "../parts/strip.tsx";
 import { Tiles } from "../parts/tile.tsx";
 import {
@@ -25,7 +25,7 @@ import {
   useWorkloadsByNeed,
 } from "../state/hooks.ts";
 import { WHOLE } from "../state/store.ts";
-import type { ClusterNode } from "../state/types.ts";
+import type { ClusterEvent, ClusterNode } from "../state/types.ts";
 
 export function ClusterPage() {
   const { workloads } = useTotals();
@@ -343,7 +343,15 @@ const JUST_NOW = 40;
 
 function JustNow() {
   const events = useEvents();
-  const latest = useMemo(() => events.slice(-JUST_NOW).reverse(), [events]);
+  const latest = useMemo(() => {
+    // Without the steps in between: created, queued, running.
+    const found: ClusterEvent[] = [];
+    for (let at = events.length - 1; at >= 0 && found.length < JUST_NOW; at -= 1) {
+      const event = events[at];
+      if (event && toneOf(event.kind) !== "plain") found.push(event);
+    }
+    return found;
+  }, [events]);
   return (
     <>
       <div className="panel-head">

@@ -231,7 +231,7 @@ function RolloutPanel({ workload, rollout, instances, events }: RolloutProps) {
         </>
       )}
       {rollout.why && <p className="page-why">{rollout.why}</p>}
-      {open && rollout.waitingFor && (
+      {open && state !== "paused" && rollout.waitingFor && (
         <p className="rollout-waits">waits for: {rollout.waitingFor}</p>
       )}
       {open && <WaveLog events={events} />}
