@@ -13,7 +13,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test build ui image fmt lint screenshots clean docker test-tools cargo clippy rustfmt fmtcheck
+.PHONY: help dev test build ui image fmt lint screenshots benchui clean docker test-tools cargo clippy rustfmt fmtcheck
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS='	' read -r name what; do \
@@ -52,6 +52,9 @@ lint: clippy ## clippy, with warnings as errors
 
 screenshots: docker test-tools build image ## the pictures in the README, made anew by the browser tests
 	@SHOTS='$(CURDIR)/docs/images' KUBE_LITE_BIN='$(CURDIR)/target/release/kube-lite' $(RUN) scripts/ui test
+
+benchui: test-tools ui ## how the page bears 200 nodes and 5,000 instances, as JSON
+	@$(RUN) scripts/ui bench
 
 clean: ## remove what was built
 	@$(RUN) $(CARGO) clean

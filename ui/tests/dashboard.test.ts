@@ -65,7 +65,6 @@ describe("the dashboard", { timeout: 600_000 }, () => {
     await visit(page, "#/");
     await page.getByText("Nothing is wanted yet.").waitFor();
     await page.getByText(/deploy -f examples\/hello\.json/).waitFor();
-    await shot(page, "first-light");
     await page.getByRole("link", { name: "Deploy the sample, hello" }).click();
     assert.equal(await page.getByLabel("Image", { exact: true }).inputValue(), IMAGE);
   });
@@ -321,6 +320,9 @@ describe("the dashboard", { timeout: 600_000 }, () => {
     await page.getByRole("button", { name: /Go on/ }).click();
     await log.getByText("said-meanwhile", { exact: true }).waitFor();
     await shot(page, "logs-light");
+    await visit(dark.page, "#/logs/hello");
+    await dark.page.locator(".log-line").first().waitFor();
+    await shot(dark.page, "logs-dark");
     // A new instance's log joins by itself.
     await sandbox.api.send("PUT", "/workloads/hello/scale", { replicas: 6 });
     await sandbox.api.ready("hello", 6);
@@ -387,7 +389,6 @@ describe("the dashboard", { timeout: 600_000 }, () => {
     await sandbox.api.send("POST", "/deploy", hello("api", 6, { image: IMAGE_2 }));
     await sandbox.api.ready("api", 6);
     await pictures("cluster", "#/", "[data-node] [data-instance]");
-    await pictures("workload", "#/workloads/hello", ".revisions > li");
     await pictures("timeline", "#/timeline", ".event");
     await pictures("deploy", "#/deploy/hello", "form");
     for (const { page } of [tab, dark]) await page.setViewportSize({ width: 390, height: 800 });

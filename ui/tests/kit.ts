@@ -374,7 +374,7 @@ export async function shot(page: Page, name: string): Promise<void> {
   await page.mouse.move(0, 0);
   await page.emulateMedia({ reducedMotion: "reduce" });
   const session = await page.context().newCDPSession(page);
-  const { data } = await session.send("Page.captureScreenshot", { format: "webp", quality: 80 });
+  const { data } = await session.send("Page.captureScreenshot", { format: "webp", quality: 72 });
   await session.detach();
   await writeFile(join(SHOTS, `${name}.webp`), data, "base64");
   // The same for who looks at them here.

@@ -1,6 +1,6 @@
 // The store, for components.
 
-import { useCallback, useSyncExternalStore } from "react";
+import { useCallback, useEffect, useRef, useState, useSyncExternalStore } from "react";
 import { type Connection, type Point, Store, type Totals } from "./store.ts";
 import type { ClusterEvent, ClusterNode, Instance, Workload } from "./types.ts";
 
@@ -60,3 +60,22 @@ function onTick(listener: () => void): () => void {
 
 /** Shows what uses it anew every second. */
 export const useSecond = (): number => useSyncExternalStore(onTick, () => second);
+
+/** What changes oftener than anybody reads: at once, but not again so soon. */
+const CALM_MS = 500;
+
+/** The same value, at most twice a second another one. */
+export function useCalm<T>(value: T): T {
+  const [shown, setShown] = useState(value);
+  const changedAt = useRef(Number.NEGATIVE_INFINITY);
+  useEffect(() => {
+    const left = changedAt.current + CALM_MS - performance.now();
+    const change = () => {
+      changedAt.current = performance.now();
+      setShown(value);
+    };
+    const timer = setTimeout(change, Math.max(0, left));
+    return () => clearTimeout(timer);
+  }, [value]);
+  return shown;
+}

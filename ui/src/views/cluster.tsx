@@ -12,6 +12,7 @@ import { inWords, Strip } from "../parts/strip.tsx";
 import { Tiles } from "../parts/tile.tsx";
 import {
   store,
+  useCalm,
   useEvents,
   useHeard,
   useInstancesOfNode,
@@ -189,6 +190,9 @@ const WorkloadRow = memo(function WorkloadRow({ name }: { name: string }) {
   );
 });
 
+/** With more nodes than this, no heart is seen to beat: something always would. */
+const BEATING_AT_MOST = 30;
+
 function Nodes() {
   const ids = useNodeIds();
   const [filter, setFilter] = useState("");
@@ -214,7 +218,7 @@ function Nodes() {
           <Command text={`kube-lite agent --scheduler ${location.origin} --listen :8081`} />
         </div>
       )}
-      <div className="nodes">
+      <div className={ids.length > BEATING_AT_MOST ? "nodes many" : "nodes"}>
         {shown.map((id) => (
           <NodeCard key={id} id={id} />
         ))}
@@ -261,7 +265,7 @@ const NodeCard = memo(function NodeCard({ id }: { id: string }) {
             {id}
           </a>
           {trouble && <span className="badge">{trouble}</span>}
-          <Pulse id={id} dead={node.status !== "alive"} />
+          {near && <Pulse id={id} dead={node.status !== "alive"} />}
         </header>
       )}
       {node?.message && <p className="node-message">{node.message}</p>}
@@ -342,7 +346,7 @@ function useNear(): [boolean, React.RefObject<HTMLElement | null>] {
 const JUST_NOW = 40;
 
 function JustNow() {
-  const events = useEvents();
+  const events = useCalm(useEvents());
   const latest = useMemo(() => {
     // Without the steps in between: created, queued, running.
     const found: ClusterEvent[] = [];
