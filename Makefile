@@ -13,7 +13,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test build image fmt lint clean docker test-tools cargo clippy rustfmt fmtcheck
+.PHONY: help dev test build ui image fmt lint screenshots benchui clean docker test-tools cargo clippy rustfmt fmtcheck
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS='	' read -r name what; do \
@@ -23,11 +23,16 @@ dev: docker build image ## three nodes and a sample app on this machine's Docker
 	@echo '==> starting kube-lite dev'
 	@exec target/release/kube-lite dev --deploy examples/hello.json $(ARGS)
 
-test: docker test-tools image fmtcheck lint ## every test there is, formatting and lints included
+test: docker test-tools ui image fmtcheck lint ## every test there is, formatting and lints included
 	@echo '==> running the tests'
 	@$(RUN) $(CARGO) test --locked --workspace --no-fail-fast
+	@echo '==> running the browser tests'
+	@KUBE_LITE_BIN='$(abspath $(TARGET))/debug/kube-lite' $(RUN) scripts/ui test
 
-build: cargo ## the release binary, target/release/kube-lite
+ui: ## the dashboard, which is compiled into the binary
+	@$(RUN) scripts/ui build
+
+build: cargo ui ## the release binary, target/release/kube-lite
 	@echo '==> building kube-lite (release)'
 	@$(RUN) $(CARGO) build --release --locked --bin kube-lite
 	@[ target/release -ef '$(TARGET)/release' ] || \
@@ -38,13 +43,22 @@ image: cargo docker ## the sample image, kube-lite/hello:v1 and :v2
 
 fmt: rustfmt ## format the code
 	@$(RUN) $(CARGO) fmt --all
+	@$(RUN) scripts/ui format
 
 lint: clippy ## clippy, with warnings as errors
 	@echo '==> linting'
 	@$(RUN) $(CARGO) clippy --quiet --locked --workspace --all-targets -- -D warnings
+	@$(RUN) scripts/ui check
+
+screenshots: docker test-tools build image ## the pictures in the README, made anew by the browser tests
+	@SHOTS='$(CURDIR)/docs/images' KUBE_LITE_BIN='$(CURDIR)/target/release/kube-lite' $(RUN) scripts/ui test
+
+benchui: test-tools ui ## how the page bears 200 nodes and 5,000 instances, as JSON
+	@$(RUN) scripts/ui bench
 
 clean: ## remove what was built
 	@$(RUN) $(CARGO) clean
+	@rm -rf ui/dist/assets ui/dist/index.html* ui/node_modules ui/node/node_modules
 
 fmtcheck: rustfmt
 	@echo '==> checking the format'

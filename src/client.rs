@@ -182,6 +182,13 @@ impl Client {
         self.steer_rollout(id, "undo", Some(&UndoRequest { to })).await
     }
 
+    /// Rolls a workload to new instances of the same. Answers with the revision
+    /// that is now wanted.
+    pub async fn restart(&self, id: &str) -> Result<DeployResponse, ClientError> {
+        let path = format!("{}/restart", query::workload(id).path());
+        self.request(Method::POST, &path, NO_BODY, self.timeout).await
+    }
+
     async fn steer_rollout<B: Serialize>(
         &self,
         id: &str,
@@ -349,6 +356,20 @@ impl AgentClient {
     ) -> Result<ByteStream, ClientError> {
         let path = query::logs(instance, tail, follow);
         self.transport.open(&format!("http://{address}{path}"), self.timeout).await
+    }
+
+    /// The same by lines of JSON, which say which stream wrote them and when.
+    pub async fn log_lines(
+        &self,
+        address: &str,
+        instance: &str,
+        tail: Option<u64>,
+        follow: bool,
+    ) -> Result<Lines, ClientError> {
+        let path = query::logs(instance, tail, follow);
+        let mark = if path.contains('?') { '&' } else { '?' };
+        let url = format!("http://{address}{path}{mark}lines=true");
+        Ok(self.transport.open(&url, self.timeout).await?.lines())
     }
 
     /// How the agent itself is.

@@ -341,6 +341,36 @@ fn a_person_aborts_undoes_and_goes_where_they_say() {
 }
 
 #[test]
+fn a_restart_rolls_to_new_instances_of_the_same() {
+    let mut world = with(3, image(4, "v1"));
+    let originals = world.live("web");
+    world.rollout("web", RolloutCall::Restart).unwrap();
+    ends(&mut world, MINUTE, "done", 5, 4);
+    all_of(&mut world, 2);
+    assert!(world.live("web").iter().all(|id| !originals.contains(id)), "all are new");
+    let spec = world.view("web").spec;
+    assert_eq!((spec.image.as_str(), spec.restarted_at.is_some()), ("v1", true));
+
+    // Deploying the same file once more is neither a restart nor the end of one.
+    let restarted = world.live("web");
+    assert_eq!(world.deploy(image(4, "v1")), 2, "nothing changed");
+    world.run_for(5_000);
+    assert_eq!(world.live("web"), restarted);
+
+    // Each time anew; a scheduler that starts again knows which it was.
+    world.rollout("web", RolloutCall::Restart).unwrap();
+    world.until(MINUTE, "half way", |w| of_revision(w, 3) >= 2);
+    world.restart_scheduler();
+    until_state(&mut world, MINUTE, "done");
+    all_of(&mut world, 3);
+    assert!(world.live("web").iter().all(|id| !restarted.contains(id)), "all are new");
+    world.rollout("web", RolloutCall::Undo { to: None }).unwrap();
+    ends(&mut world, MINUTE, "done", 5, 4);
+    all_of(&mut world, 2);
+    assert!(world.rollout("nobody", RolloutCall::Restart).is_err());
+}
+
+#[test]
 fn a_newer_deploy_a_scale_or_a_delete_in_the_middle_has_the_last_word() {
     let mut world = with(3, image(10, "v1"));
     world.deploy(image(10, "v2"));

@@ -310,6 +310,8 @@ Examples:
     Abort(RolloutStepArgs),
     /// Roll back to the revision before, or to another one in the history
     Undo(RolloutUndoArgs),
+    /// Replace all instances by new ones of the same, a few at a time
+    Restart(RolloutStepArgs),
     /// List the revisions of a workload
     History(WorkloadArgs),
 }
@@ -343,7 +345,7 @@ pub struct RolloutStatusArgs {
     pub watch: bool,
 }
 
-/// `rollout resume`, `rollout abort`
+/// `rollout resume`, `rollout abort`, `rollout restart`
 #[derive(Clone, Debug, Args)]
 pub struct RolloutStepArgs {
     /// The workload's name

@@ -61,7 +61,7 @@ pub struct State {
 }
 
 /// A workload and the places it has.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
     /// What the user wants; `replicas` is always filled in.
     pub spec: Arc<WorkloadSpec>,
@@ -341,7 +341,7 @@ pub struct Share {
 }
 
 /// A machine with an agent.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// Its name.
     pub id: NodeId,
@@ -416,7 +416,7 @@ impl Node {
 }
 
 /// One container's one life, as intended and as seen.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
     /// Its id and name.
     pub id: InstanceId,
@@ -503,7 +503,7 @@ pub enum Delivery {
 }
 
 /// The order to stop an instance.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stop {
     /// Why.
     pub cause: StopCause,

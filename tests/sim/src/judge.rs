@@ -48,6 +48,7 @@ pub struct Judge {
     /// Containers that somebody else has removed.
     pub removed_by_others: BTreeSet<String>,
     /// Orders on their way through an agent.
+    #[allow(clippy::type_complexity)]
     reaching: BTreeMap<(usize, u64), (Fence, InstanceId, bool, Option<InstanceId>)>,
     /// What was done so far: records, orders, and Docker's work but listings.
     pub deeds: Deeds,
