@@ -128,6 +128,14 @@ Examples:
   kube-lite ctl rollout undo hello"
     )]
     Rollout(RolloutCommand),
+    /// Write all the scheduler keeps to a file, for `kube-lite scheduler --restore`
+    #[command(after_help = "\
+The file holds the environment of all workloads, passwords included; only you can read it.
+
+Examples:
+  kube-lite ctl backup kube-lite.backup
+  kube-lite ctl backup - | age -r KEY > kube-lite.backup.age")]
+    Backup(BackupArgs),
     /// Print a script that teaches your shell to complete our commands
     #[command(after_help = "\
 Examples:
@@ -256,6 +264,14 @@ pub struct EventsArgs {
 pub struct NodeArgs {
     /// The node's name
     pub node: String,
+}
+
+/// `backup`
+#[derive(Clone, Debug, Args)]
+pub struct BackupArgs {
+    /// Where to write it; `-` is standard output
+    #[arg(value_name = "FILE|-", value_hint = ValueHint::FilePath)]
+    pub file: String,
 }
 
 /// `node …`

@@ -2,6 +2,7 @@
 //! are answered from the published snapshot in the caller's own task; writes go
 //! to the task that owns the cluster and are answered once they are durable.
 
+mod backup;
 mod joint;
 mod live;
 mod page;
@@ -85,6 +86,8 @@ pub enum Call {
     Events,
     /// Everything, live.
     Stream,
+    /// All durable state.
+    Backup,
 }
 
 const KIB: usize = 1 << 10;
@@ -271,6 +274,14 @@ pub const ROUTES: &[Route<Call>] = {
             "Everything, then what changes, as server-sent events; goes on after `Last-Event-ID` or `since`",
         )
         .query(&["since"])
+        .streaming(),
+        Route::new(
+            M::GET,
+            "/backup",
+            Call::Backup,
+            Admin,
+            "All durable state at one point, as `kube-lite scheduler --restore` takes it; holds secrets",
+        )
         .streaming(),
     ]
 };
@@ -494,6 +505,7 @@ impl Handler for SchedulerServer {
             Call::Logs => streams::logs(&snapshot(), &self.agents, &request).await,
             Call::Events => streams::events(&self.handle, &request),
             Call::Stream => live::stream(&self.handle, &self.watchers, &request),
+            Call::Backup => backup::backup(&self.handle).await,
         }
     }
 }
@@ -586,6 +598,10 @@ mod tests {
         for route in ROUTES {
             let reads = route.method == Method::GET;
             let looks = matches!(route.access, Access::Viewer | Access::Public);
+            if route.call == Call::Backup {
+                assert_eq!((reads, route.access), (true, Access::Admin), "it holds all secrets");
+                continue;
+            }
             assert_eq!(reads, looks, "{} {}", route.method, route.path);
             assert!(!(reads && route.body_limit > 0), "{} takes a body", route.path);
         }

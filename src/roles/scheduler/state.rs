@@ -36,6 +36,9 @@ pub struct State {
     /// The last revision number of every name that was ever deleted: numbers
     /// are never reused, so a forgotten container can never pass for a new one.
     pub tombstones: OrdMap<WorkloadId, u64>,
+    /// New revisions of all names have larger numbers than this: those up to it may
+    /// have been given out in a time that a restored backup does not know.
+    pub revisions_above: u64,
     /// The machines.
     pub nodes: OrdMap<NodeId, Arc<Node>>,
     /// Every container that is known of or was ordered.
@@ -79,7 +82,8 @@ pub struct Workload {
     /// there yet or with what they replace not yet gone.
     pub transit: OrdSet<u32>,
     /// The epoch it was created in: a workload of this epoch has nothing to
-    /// recover and need not wait for anybody.
+    /// recover and need not wait for anybody. 0 if its name was used before, for
+    /// what was made under it may still be leaving.
     pub born_epoch: u64,
     /// Its places. There are exactly `desired` of them; numbers may have gaps.
     pub replicas: OrdMap<u32, Replica>,
@@ -605,6 +609,7 @@ impl State {
             wall: 0,
             workloads: OrdMap::new(),
             tombstones: OrdMap::new(),
+            revisions_above: 0,
             nodes: OrdMap::new(),
             instances: OrdMap::new(),
             cohorts: OrdMap::new(),

@@ -48,7 +48,8 @@ impl Core {
     fn create(&mut self, by: String, mut spec: WorkloadSpec) -> Result<DeployResponse, ApiError> {
         let name = spec.name.clone();
         let desired = *spec.replicas.get_or_insert(1);
-        let revision = self.state.tombstones.get(&name).copied().unwrap_or(0) + 1;
+        let before = self.state.tombstones.get(&name).copied();
+        let revision = self.next_revision(before.unwrap_or(0));
         let mut revisions = OrdMap::new();
         let first = Revision {
             template: spec.template(),
@@ -69,7 +70,8 @@ impl Core {
             rollout: None,
             outdated: OrdSet::new(),
             transit: OrdSet::new(),
-            born_epoch: self.state.epoch,
+            // What is leaving under this name counts, and may not have been heard of.
+            born_epoch: if before.is_none() { self.state.epoch } else { 0 },
             replicas: OrdMap::new(),
             missing: OrdSet::new(),
             resting: OrdSet::new(),
