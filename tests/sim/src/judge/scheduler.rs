@@ -332,7 +332,7 @@ impl World {
                 }
             }
             let Some(stop) = &instance.stop else { continue };
-            if !before.instances.get(id).is_some_and(|before| before.stop.is_none()) {
+            if before.instances.get(id).is_none_or(|before| before.stop.is_some()) {
                 continue;
             }
             let Some(workload) = after.workloads.get(&instance.workload) else { continue };
