@@ -12,8 +12,17 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # More options for `kube-lite dev`, e.g. make dev ARGS="--nodes 5"
 ARGS ?=
 
+# How many seeds of the simulator, from which on and on how many threads: make soak SEEDS=100000 FROM=5001 JOBS=4
+SEEDS ?= 10000
+FROM ?= 1
+JOBS ?=
+# The seed that make replay tells of, and for how long make mutants goes on.
+SEED ?=
+MINUTES ?= 45
+SIM := --locked --profile sim -p kube-lite-sim
+
 .DEFAULT_GOAL := help
-.PHONY: help dev test build image fmt lint clean docker test-tools cargo clippy rustfmt fmtcheck
+.PHONY: help dev test soak replay mutants build image fmt lint clean docker test-tools cargo clippy rustfmt fmtcheck
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS='	' read -r name what; do \
@@ -25,7 +34,21 @@ dev: docker build image ## three nodes and a sample app on this machine's Docker
 
 test: docker test-tools image fmtcheck lint ## every test there is, formatting and lints included
 	@echo '==> running the tests'
-	@$(RUN) $(CARGO) test --locked --workspace --no-fail-fast
+	@status=0; \
+	$(RUN) $(CARGO) test --locked --workspace --exclude kube-lite-sim --no-fail-fast || status=$$?; \
+	echo '==> running the simulator'; \
+	$(RUN) $(CARGO) test $(SIM) --no-fail-fast || status=$$?; \
+	exit $$status
+
+soak: cargo ## many more seeds of the simulator: make soak SEEDS=100000 [JOBS=] [FROM=]
+	@$(RUN) $(CARGO) run --quiet $(SIM) -- --seeds $(SEEDS) --from $(FROM) $(if $(JOBS),--jobs $(JOBS))
+
+replay: cargo ## what happens in one seed, line by line: make replay SEED=123
+	@[ -n '$(SEED)' ] || { echo 'error: which seed? make replay SEED=123' >&2; exit 2; }
+	@$(RUN) $(CARGO) run --quiet $(SIM) -- --seed $(SEED) --trace
+
+mutants: cargo ## change the decisions one by one, and see whether a test notices: make mutants [MINUTES=45]
+	@MINUTES='$(MINUTES)' $(RUN) scripts/mutants
 
 build: cargo ## the release binary, target/release/kube-lite
 	@echo '==> building kube-lite (release)'
@@ -41,7 +64,8 @@ fmt: rustfmt ## format the code
 
 lint: clippy ## clippy, with warnings as errors
 	@echo '==> linting'
-	@$(RUN) $(CARGO) clippy --quiet --locked --workspace --all-targets -- -D warnings
+	@$(RUN) $(CARGO) clippy --quiet --locked --workspace --exclude kube-lite-sim --all-targets -- -D warnings
+	@$(RUN) $(CARGO) clippy --quiet --locked -p kube-lite-sim --all-targets -- -D warnings
 
 clean: ## remove what was built
 	@$(RUN) $(CARGO) clean
