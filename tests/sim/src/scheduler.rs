@@ -40,7 +40,7 @@ pub enum CrashPoint {
     Written,
     /// Some were told, and some not.
     Telling,
-    /// All were told.
+    /// All were told, with orders among it.
     Told,
 }
 
@@ -325,6 +325,7 @@ impl World {
         process.published = process.core.state.clone();
         let life = process.life;
         let told = batch.replies.len() + batch.orders.len();
+        let orders = !batch.orders.is_empty();
         let mut left = match self.scheduler.dies_at {
             Some(CrashPoint::Telling) if told > 0 => self.rng.below(told as u64) as usize,
             _ => usize::MAX,
@@ -343,7 +344,7 @@ impl World {
             left -= 1;
             self.scheduler_orders(life, order);
         }
-        if self.scheduler.dies_at == Some(CrashPoint::Told) {
+        if self.scheduler.dies_at == Some(CrashPoint::Told) && orders {
             return self.scheduler_dies("after telling");
         }
         self.scheduler_sleeps();
@@ -492,7 +493,7 @@ impl World {
         let back_at = self.now + down_ms;
         self.queue.put_off(|event| match event {
             Event::Arrives(Packet::Order { life, number, .. })
-                if *life == ended && number % 3 == 0 =>
+                if *life == ended && number % 2 == 0 =>
             {
                 Some(back_at + 200 + number * 37 % 4_000)
             }
