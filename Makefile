@@ -22,7 +22,8 @@ MINUTES ?= 45
 SIM := --locked --profile sim -p kube-lite-sim
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test soak replay mutants build image fmt lint clean docker test-tools cargo clippy rustfmt fmtcheck
+.PHONY: help dev test soak replay mutants build ui image fmt lint screenshots benchui clean docker test-tools cargo clippy \
+	rustfmt fmtcheck
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS='	' read -r name what; do \
@@ -32,12 +33,14 @@ dev: docker build image ## three nodes and a sample app on this machine's Docker
 	@echo '==> starting kube-lite dev'
 	@exec target/release/kube-lite dev --deploy examples/hello.json $(ARGS)
 
-test: docker test-tools image fmtcheck lint ## every test there is, formatting and lints included
+test: docker test-tools ui image fmtcheck lint ## every test there is, formatting and lints included
 	@echo '==> running the tests'
 	@status=0; \
 	$(RUN) $(CARGO) test --locked --workspace --exclude kube-lite-sim --no-fail-fast || status=$$?; \
 	echo '==> running the simulator'; \
 	$(RUN) $(CARGO) test $(SIM) --no-fail-fast || status=$$?; \
+	echo '==> running the browser tests'; \
+	KUBE_LITE_BIN='$(abspath $(TARGET))/debug/kube-lite' $(RUN) scripts/ui test || status=$$?; \
 	exit $$status
 
 soak: cargo ## many more seeds of the simulator: make soak SEEDS=100000 [JOBS=] [FROM=]
@@ -50,7 +53,10 @@ replay: cargo ## what happens in one seed, line by line: make replay SEED=123
 mutants: cargo ## change the decisions one by one, and see whether a test notices: make mutants [MINUTES=45]
 	@MINUTES='$(MINUTES)' $(RUN) scripts/mutants
 
-build: cargo ## the release binary, target/release/kube-lite
+ui: ## the dashboard, which is compiled into the binary
+	@$(RUN) scripts/ui build
+
+build: cargo ui ## the release binary, target/release/kube-lite
 	@echo '==> building kube-lite (release)'
 	@$(RUN) $(CARGO) build --release --locked --bin kube-lite
 	@[ target/release -ef '$(TARGET)/release' ] || \
@@ -61,14 +67,23 @@ image: cargo docker ## the sample image, kube-lite/hello:v1 and :v2
 
 fmt: rustfmt ## format the code
 	@$(RUN) $(CARGO) fmt --all
+	@$(RUN) scripts/ui format
 
 lint: clippy ## clippy, with warnings as errors
 	@echo '==> linting'
 	@$(RUN) $(CARGO) clippy --quiet --locked --workspace --exclude kube-lite-sim --all-targets -- -D warnings
 	@$(RUN) $(CARGO) clippy --quiet --locked -p kube-lite-sim --all-targets -- -D warnings
+	@$(RUN) scripts/ui check
+
+screenshots: docker test-tools build image ## the pictures in the README, made anew by the browser tests
+	@SHOTS='$(CURDIR)/docs/images' KUBE_LITE_BIN='$(CURDIR)/target/release/kube-lite' $(RUN) scripts/ui test
+
+benchui: test-tools ui ## how the page bears 200 nodes and 5,000 instances, as JSON
+	@$(RUN) scripts/ui bench
 
 clean: ## remove what was built
 	@$(RUN) $(CARGO) clean
+	@rm -rf ui/dist/assets ui/dist/index.html* ui/node_modules ui/node/node_modules
 
 fmtcheck: rustfmt
 	@echo '==> checking the format'

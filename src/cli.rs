@@ -34,6 +34,15 @@ pub enum Role {
 
 /// `kube-lite scheduler`
 #[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+State is one file, scheduler.redb, in the data directory, of which one scheduler at a time makes use.
+Back it up while the scheduler runs: kube-lite ctl backup FILE. It holds the environment of all
+workloads, passwords included.
+
+Examples:
+  kube-lite scheduler --check                      is the state whole, and what is in it
+  kube-lite scheduler --restore FILE               put a backup in the place of no state
+  kube-lite scheduler --restore FILE --check       is the backup whole; changes nothing")]
 pub struct SchedulerArgs {
     /// Where to listen: HOST:PORT, or :PORT for every interface
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "HOST:PORT")]
@@ -44,6 +53,15 @@ pub struct SchedulerArgs {
     /// Keep no state: everything is forgotten when it stops
     #[arg(long)]
     pub in_memory: bool,
+    /// Verify the state, say what is in it, and end. Changes nothing
+    #[arg(long, conflicts_with = "in_memory")]
+    pub check: bool,
+    /// Put a backup (`kube-lite ctl backup`) in the place of the state, and end
+    #[arg(long, value_name = "FILE|-", conflicts_with = "in_memory")]
+    pub restore: Option<PathBuf>,
+    /// With --restore: although there is state already
+    #[arg(long, requires = "restore")]
+    pub force: bool,
     /// A browser origin that may use the API, e.g. http://localhost:5173; repeatable
     #[arg(long, value_name = "ORIGIN")]
     pub cors_origin: Vec<String>,
@@ -84,7 +102,7 @@ pub struct DevArgs {
     /// Where state is kept [default: $XDG_STATE_HOME/kube-lite/dev-PORT]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Forget what was deployed before
+    /// Forget what was deployed before; the sandbox stays the same cluster
     #[arg(long)]
     pub fresh: bool,
     /// A browser origin that may use the API, e.g. http://localhost:5173; repeatable

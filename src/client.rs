@@ -182,14 +182,23 @@ impl Client {
         self.steer_rollout(id, "undo", Some(&UndoRequest { to })).await
     }
 
+    /// Rolls a workload to new instances of the same. Answers with the revision
+    /// that is now wanted.
+    pub async fn restart(&self, id: &str) -> Result<DeployResponse, ClientError> {
+        let path = format!("{}/restart", query::workload(id).path());
+        self.request(Method::POST, &path, NO_BODY, self.timeout).await
+    }
+
     async fn steer_rollout<B: Serialize>(
         &self,
         id: &str,
         step: &str,
         body: Option<&B>,
     ) -> Result<DeployResponse, ClientError> {
-        let path = format!("{}/{step}", query::rollout(id).path());
-        self.request(Method::POST, &path, body, self.timeout).await
+        let url = self.url(&format!("{}/{step}", query::rollout(id).path()));
+        // Undone twice is done again.
+        let transport = self.transport.clone().asking_once();
+        exchange(&transport, Method::POST, &url, body, self.timeout).await
     }
 
     /// All nodes.
@@ -254,6 +263,18 @@ impl Client {
         follow: bool,
     ) -> Result<Lines, ClientError> {
         Ok(self.stream(&query::events(since, workload, follow)).await?.lines())
+    }
+
+    /// All durable state, as text that [`backup::read`] verifies.
+    ///
+    /// [`backup::read`]: crate::roles::scheduler::store::backup::read
+    pub async fn backup(&self) -> Result<Vec<u8>, ClientError> {
+        let mut stream = self.stream("/backup").await?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = stream.next_chunk().await? {
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
     }
 
     /// How the scheduler itself is.
@@ -335,6 +356,20 @@ impl AgentClient {
     ) -> Result<ByteStream, ClientError> {
         let path = query::logs(instance, tail, follow);
         self.transport.open(&format!("http://{address}{path}"), self.timeout).await
+    }
+
+    /// The same by lines of JSON, which say which stream wrote them and when.
+    pub async fn log_lines(
+        &self,
+        address: &str,
+        instance: &str,
+        tail: Option<u64>,
+        follow: bool,
+    ) -> Result<Lines, ClientError> {
+        let path = query::logs(instance, tail, follow);
+        let mark = if path.contains('?') { '&' } else { '?' };
+        let url = format!("http://{address}{path}{mark}lines=true");
+        Ok(self.transport.open(&url, self.timeout).await?.lines())
     }
 
     /// How the agent itself is.

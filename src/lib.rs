@@ -27,6 +27,7 @@
 //! | how a change goes without downtime | [`roles::scheduler::rollout`], [`roles::scheduler::waves`] |
 //! | where a new instance goes, and why not elsewhere | [`roles::scheduler::placement`] |
 //! | what follows when a container ends | [`roles::scheduler::replica`] |
+//! | what a live page is told | `roles/scheduler/changes.rs`, `…/server/live.rs`; the page itself is in `ui/` |
 //! | who is alive | `roles/scheduler/registry.rs` |
 //! | how an agent turns orders into containers | [`roles::agent`] |
 //! | limits, timeouts and errors of both servers | [`http`] |

@@ -7,6 +7,8 @@ use std::time::Duration;
 use ctl_support::{Act, CHUNKED, Server, answer, chunk, closed_port, error, ok};
 use kube_lite::client::{AgentClient, Client, ClientError};
 use kube_lite::model::wire::{Fence, StopRequest};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
 
 async fn client_of(act: Act) -> (Server, Client) {
     let server = Server::start(move |_| act.clone()).await;
@@ -124,6 +126,41 @@ async fn a_kept_connection_that_was_closed_is_not_an_error() {
     for _ in 0..20 {
         client.workloads().await.expect("asked again over a new connection");
     }
+}
+
+/// Killed after it has done what was asked and before it said so: nobody is there
+/// to be asked again, but that does not mean that nothing was done.
+#[tokio::test]
+async fn what_may_have_been_done_is_not_said_to_be_undone() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let client = Client::new(&listener.local_addr().expect("an address").to_string());
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        drop(listener);
+        // All of it: what is closed with something unread is reset.
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            stream.read_buf(&mut request).await.expect("the request");
+        }
+    });
+    let error = client.expect("a good address").delete("web").await.expect_err("no answer");
+    assert!(matches!(error, ClientError::BadReply { .. }), "{error:?}");
+    assert!(error.is_transient());
+}
+
+/// Undone twice is done again: such a call is not repeated.
+#[tokio::test]
+async fn steps_of_a_rollout_are_asked_for_once() {
+    let (server, client) = client_of(Act::SayAndClose(Vec::new())).await;
+    for steer in [
+        client.undo_rollout("web", None).await,
+        client.abort_rollout("web").await,
+        client.pause_rollout("web").await,
+        client.resume_rollout("web").await,
+    ] {
+        assert!(matches!(steer, Err(ClientError::BadReply { .. })), "{steer:?}");
+    }
+    assert_eq!(server.seen().len(), 4, "{:?}", server.seen());
 }
 
 #[tokio::test]

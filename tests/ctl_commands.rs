@@ -595,6 +595,7 @@ async fn rollouts_are_asked_for() {
         (&["pause", "web"], "POST /workloads/web/rollout/pause", ""),
         (&["resume", "web"], "POST /workloads/web/rollout/resume", ""),
         (&["abort", "web"], "POST /workloads/web/rollout/abort", ""),
+        (&["restart", "web"], "POST /workloads/web/restart", ""),
         (&["undo", "web"], "POST /workloads/web/rollout/undo", "{}"),
         (&["undo", "web", "--to", "1"], "POST /workloads/web/rollout/undo", r#"{"to":1}"#),
     ] {

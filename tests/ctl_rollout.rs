@@ -232,6 +232,22 @@ async fn a_rollout_is_paused_resumed_and_taken_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_restart_is_followed_until_all_are_new() {
+    let scheduler = with_web().await;
+    let before = instances(&scheduler).await;
+    let outcome = ctl(&scheduler, "rollout restart web --timeout 20s").await;
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(outcome.out.starts_with("web: 4/4 ready (revision 2, "), "{}", outcome.out);
+    let now = instances(&scheduler).await;
+    assert!(now.iter().all(|id| !before.contains(id)), "{now:?}");
+    let outcome = ctl(&scheduler, "rollout history web").await;
+    assert!(outcome.out.contains("restarted"), "{}", outcome.out);
+    let outcome = ctl(&scheduler, "rollout restart wbe").await;
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.err.contains("Did you mean web?"), "{}", outcome.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_drained_node_is_empty_and_stays_so() {
     let scheduler = with_web().await;
     let outcome = ctl(&scheduler, "drain node-1").await;

@@ -2,9 +2,12 @@
 
 use std::process::Command;
 
+use kube_lite::client::Client;
 use kube_lite_testkit::proxy::DockerProxy;
 use kube_lite_testkit::sandbox::hello;
 use kube_lite_testkit::{LONG, Process, SHORT, Sandbox, http, until};
+use serde_json::{Value, json};
+use tokio::time::timeout;
 
 const BIN: &str = env!("CARGO_BIN_EXE_kube-lite");
 
@@ -125,6 +128,74 @@ async fn the_agents_stream_ends_when_the_reader_leaves() {
         if open <= idle + 1 { Ok(()) } else { Err(format!("{open} open, {idle} before")) }
     })
     .await;
+}
+
+/// What all instances of a workload write, as one stream: whose each line is, of
+/// which stream, and when. Who joins later is read too.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_logs_of_a_workload_together() {
+    let sandbox = Sandbox::start_with(BIN, &["--nodes", "2"], &[]).await;
+    sandbox.able(2).await;
+    sandbox.deploy(&hello("web", 2)).await;
+    sandbox.ready("web", 2).await;
+    let endpoints = sandbox.discover("web").await.endpoints;
+    for (endpoint, line, stream) in
+        [(&endpoints[0], "from-one", "stdout"), (&endpoints[1], "from-two", "stderr")]
+    {
+        let path = format!("/log?line={line}&stream={stream}");
+        assert_eq!(http::get(&endpoint.address, &path).await.unwrap().status, 200);
+    }
+    let wanted = |lines: &[Value], endpoint: usize, line: &str, stream: &str| {
+        lines.iter().any(|found| {
+            found["instance"] == endpoints[endpoint].instance_id.as_str()
+                && found["line"] == line
+                && found["stream"] == stream
+                && found["at"].as_str().is_some_and(|at| at.ends_with('Z'))
+        })
+    };
+    let lines = until("both lines", SHORT, || async {
+        let text = http::get(sandbox.address(), "/workloads/web/logs").await.unwrap().body;
+        let lines: Vec<Value> =
+            text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        match wanted(&lines, 0, "from-one", "stdout") && wanted(&lines, 1, "from-two", "stderr") {
+            true => Ok(lines),
+            false => Err(text),
+        }
+    })
+    .await;
+    assert!(lines.len() >= 4, "from the start: {lines:?}");
+    let first = endpoints[0].instance_id.as_str();
+    let path = format!("/workloads/web/logs?tail=1&instance={first}");
+    let one = http::get(sandbox.address(), &path).await.unwrap().json();
+    assert_eq!((&one["instance"], &one["line"]), (&json!(first), &json!("from-one")));
+
+    // Following: an instance that comes later is read from its beginning.
+    let client = Client::new(&sandbox.url).expect("an address");
+    let path = "/workloads/web/logs?tail=1&follow=true";
+    let mut lines = client.stream(path).await.expect("a stream").lines();
+    client.scale("web", 3).await.expect("scaled");
+    let began = timeout(LONG, async {
+        loop {
+            let line = lines.next_line().await.expect("a line").expect("not over");
+            let line: Value = serde_json::from_slice(&line).expect("JSON");
+            let known = endpoints.iter().any(|e| line["instance"] == e.instance_id.as_str());
+            if !known {
+                return line;
+            }
+        }
+    })
+    .await
+    .expect("the third");
+    assert!(began["line"].as_str().is_some_and(|line| line.starts_with("hello ")), "{began}");
+
+    for (path, status) in [
+        ("/workloads/nobody/logs", 404),
+        ("/workloads/web/logs?instance=web-r1-xxxxx", 404),
+        ("/workloads/web/logs?tail=many", 400),
+    ] {
+        let answer = http::get(sandbox.address(), path).await.unwrap();
+        assert_eq!(answer.status, status, "{path}: {}", answer.body);
+    }
 }
 
 /// What is not there is said to be not there.

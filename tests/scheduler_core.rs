@@ -816,6 +816,23 @@ fn orders_in_flight_at_a_restart_are_found_again_and_not_doubled() {
 }
 
 #[test]
+fn a_name_given_out_anew_while_recovering_waits_for_what_is_leaving() {
+    let mut world = with_app(3, 3);
+    world.hold_orders = true;
+    world.delete("web");
+    world.restart_scheduler();
+    world.hold_orders = false;
+    world.deploy(spec("web", 3));
+    for _ in 0..10_000 {
+        world.run_for(1);
+        let live = world.live("web").len();
+        assert!(live <= 3, "{live} live: {}", world.story());
+    }
+    world.settle();
+    assert_eq!(world.view("web").revision, 2);
+}
+
+#[test]
 fn a_replica_given_up_while_recovering_takes_its_instance_with_it() {
     let mut world = with_app(3, 3);
     world.restart_scheduler();
@@ -1246,6 +1263,26 @@ fn successor(world: &mut World, old: &InstanceId, number: u32) -> InstanceId {
     let id = made.order.id.clone();
     world.docker.insert(id.clone(), made);
     id
+}
+
+/// Reports pile up while the scheduler is paused: one tells of the end, a later
+/// one of the successor, which is just being started.
+#[test]
+fn a_successor_that_is_coming_up_is_kept_over_an_order_of_which_nothing_was_seen() {
+    let mut world = with_app(1, 1);
+    let old = one(&world, "web");
+    world.hold_orders = true;
+    world.crash(&old, 1);
+    world.until(5_000, "a replacement is ordered", |w| w.core.state.instances.len() == 2);
+    world.now += 5;
+    let next = successor(&mut world, &old, 1);
+    let made = world.docker.get_mut(&next).unwrap();
+    (made.phase, made.ended_at) = (kube_lite::model::Phase::Created, made.started_at);
+    let mut request = world.report(&"n1".into());
+    request.seq += 1_000;
+    world.feed(Input::Heartbeat { ticket: 40_000, request });
+    let stopped = |id: &InstanceId| world.core.state.instances.get(id).map(|i| i.stop.is_some());
+    assert_eq!(stopped(&next), Some(false), "{}", world.story());
 }
 
 #[test]

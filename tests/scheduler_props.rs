@@ -7,6 +7,8 @@
 
 #[path = "support/cluster.rs"]
 mod cluster;
+#[path = "support/reader.rs"]
+mod reader;
 
 use cluster::{Network, World, port, probe, spec};
 use kube_lite::model::wire::DockerState;
@@ -15,6 +17,7 @@ use kube_lite::roles::scheduler::core::Core;
 use kube_lite::roles::scheduler::message::{Input, RolloutCall, Step, UserCall};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use reader::Reader;
 
 const NODES: usize = 4;
 const NAMES: [&str; 4] = ["web", "api", "job", "bad"];
@@ -56,7 +59,7 @@ fn acts() -> impl Strategy<Value = Act> {
             .prop_map(|(name, kind, replicas)| Act::Deploy { name, kind, replicas }),
         4 => (name.clone(), 0..9u32).prop_map(|(name, replicas)| Act::Scale { name, replicas }),
         1 => name.clone().prop_map(|name| Act::Delete { name }),
-        5 => (name, 0..6u8).prop_map(|(name, step)| Act::Rollout { name, step }),
+        5 => (name, 0..7u8).prop_map(|(name, step)| Act::Rollout { name, step }),
         2 => node.clone().prop_map(|node| Act::Drain { node }),
         1 => (node.clone(), any::<bool>())
             .prop_map(|(node, schedulable)| Act::Cordon { node, schedulable }),
@@ -140,6 +143,7 @@ fn act(world: &mut World, act: &Act) {
                 0 | 1 => RolloutCall::Pause,
                 2 | 3 => RolloutCall::Resume,
                 4 => RolloutCall::Abort,
+                5 => RolloutCall::Restart,
                 _ => RolloutCall::Undo { to: None },
             };
             let _ = world.rollout(NAMES[*name], step);
@@ -250,13 +254,18 @@ fn mend(world: &mut World) {
     }
 }
 
-fn run(seed: u64, acts: &[Act]) -> World {
+/// Two of the nodes share a Docker daemon, as in the sandbox.
+fn begun(seed: u64) -> World {
     let mut world = World::empty(seed);
-    // Two of the nodes share a Docker daemon, as in the sandbox.
     for (node, daemon) in [("n1", "d1"), ("n2", "d1"), ("n3", "d3"), ("n4", "d4")] {
         world.add_agent(node, daemon);
     }
     world.run_for(50);
+    world
+}
+
+fn run(seed: u64, acts: &[Act]) -> World {
+    let mut world = begun(seed);
     for (number, one) in acts.iter().enumerate() {
         world.log.push(format!("{} # {one:?}", world.now));
         act(&mut world, one);
@@ -337,6 +346,35 @@ fn whatever_happens_it_keeps_the_bounds_and_ends_well() {
         .run(&cases, |(seed, acts)| {
             let mut world = run(seed, &acts);
             ends_well(&mut world);
+            Ok(())
+        })
+        .unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// The differences that readers are told add up to what is, whenever they look.
+#[test]
+fn who_is_told_the_changes_knows_the_whole() {
+    let cases = (any::<u64>(), proptest::collection::vec((acts(), 0..4u8), 1..60));
+    runner(60)
+        .run(&cases, |(seed, acts)| {
+            let mut world = begun(seed);
+            let mut eager = Reader::start(world.snapshot(), usize::MAX);
+            let mut slow = Reader::start(world.snapshot(), usize::MAX);
+            // It began when there were three instances more than it is told of.
+            let mut some = None;
+            for (one, looks) in &acts {
+                act(&mut world, one);
+                eager.follow(world.snapshot());
+                if *looks == 0 {
+                    slow.follow(world.snapshot());
+                }
+                let count = world.core.state.instances.len();
+                some = some
+                    .or_else(|| (count > 3).then(|| Reader::start(world.snapshot(), count - 3)));
+                if let Some(some) = &mut some {
+                    some.follow(world.snapshot());
+                }
+            }
             Ok(())
         })
         .unwrap_or_else(|error| panic!("{error}"));

@@ -131,6 +131,22 @@ fn a_bad_revision_aborts_in_bounded_time_and_no_original_is_touched() {
 }
 
 #[test]
+fn a_revision_without_a_probe_that_is_ready_and_ends_later_is_taken_back() {
+    // Ready after 5 s, and so through some of the waves; then it ends.
+    let mut world = with(3, image(6, "v1"));
+    let originals = world.live("web");
+    world.deploy(image(6, "exit:7:12000"));
+    world.until(20_000, "half way", |w| {
+        assert!(w.view("web").ready >= 6 && w.live("web").len() <= 7, "{}", w.story());
+        of_revision(w, 2) >= 2 && w.live("web").iter().any(|id| !originals.contains(id))
+    });
+    ends(&mut world, MINUTE, "aborted", 7, 4);
+    assert!(outcome(&world, 2).contains("exited with code 7"), "{}", outcome(&world, 2));
+    assert!(originals.iter().filter(|id| world.live("web").contains(id)).count() >= 3);
+    all_of(&mut world, 1);
+}
+
+#[test]
 fn turning_unhealthy_half_way_brings_the_old_revision_back_under_the_same_bounds() {
     let mut world = with(3, probed(6, "v1"));
     let originals = world.live("web");
@@ -322,6 +338,36 @@ fn a_person_aborts_undoes_and_goes_where_they_say() {
     world.rollout("web", RolloutCall::Abort).unwrap();
     ends(&mut world, MINUTE, "aborted", 5, 4);
     all_of(&mut world, 1);
+}
+
+#[test]
+fn a_restart_rolls_to_new_instances_of_the_same() {
+    let mut world = with(3, image(4, "v1"));
+    let originals = world.live("web");
+    world.rollout("web", RolloutCall::Restart).unwrap();
+    ends(&mut world, MINUTE, "done", 5, 4);
+    all_of(&mut world, 2);
+    assert!(world.live("web").iter().all(|id| !originals.contains(id)), "all are new");
+    let spec = world.view("web").spec;
+    assert_eq!((spec.image.as_str(), spec.restarted_at.is_some()), ("v1", true));
+
+    // Deploying the same file once more is neither a restart nor the end of one.
+    let restarted = world.live("web");
+    assert_eq!(world.deploy(image(4, "v1")), 2, "nothing changed");
+    world.run_for(5_000);
+    assert_eq!(world.live("web"), restarted);
+
+    // Each time anew; a scheduler that starts again knows which it was.
+    world.rollout("web", RolloutCall::Restart).unwrap();
+    world.until(MINUTE, "half way", |w| of_revision(w, 3) >= 2);
+    world.restart_scheduler();
+    until_state(&mut world, MINUTE, "done");
+    all_of(&mut world, 3);
+    assert!(world.live("web").iter().all(|id| !restarted.contains(id)), "all are new");
+    world.rollout("web", RolloutCall::Undo { to: None }).unwrap();
+    ends(&mut world, MINUTE, "done", 5, 4);
+    all_of(&mut world, 2);
+    assert!(world.rollout("nobody", RolloutCall::Restart).is_err());
 }
 
 #[test]

@@ -70,11 +70,11 @@ impl ClientError {
     pub(super) fn from_transport(
         url: &str,
         error: &(dyn Error + 'static),
-        connecting: bool,
+        nothing_done: bool,
     ) -> Self {
         let cause = in_short(error);
         let url = url.to_owned();
-        if connecting {
+        if nothing_done {
             ClientError::Unreachable { url, cause }
         } else {
             ClientError::BadReply { url, what: format!("closed the connection early ({cause})") }

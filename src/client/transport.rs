@@ -37,6 +37,7 @@ pub(super) struct Transport {
     http: legacy::Client<HttpConnector, Full<Bytes>>,
     largest_reply: usize,
     user_agent: HeaderValue,
+    repeats: bool,
 }
 
 impl Transport {
@@ -53,13 +54,19 @@ impl Transport {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(idle_per_host)
             .build(connector);
-        Self { http, largest_reply, user_agent: SOMEBODY }
+        Self { http, largest_reply, user_agent: SOMEBODY, repeats: true }
     }
 
     /// The same pool, with calls that say who makes them.
     pub fn introduced_as(mut self, who: &'static str) -> Self {
         let product = format!("{who}/{}", env!("CARGO_PKG_VERSION"));
         self.user_agent = HeaderValue::try_from(product).unwrap_or(SOMEBODY);
+        self
+    }
+
+    /// The same pool, for calls that would do something else the second time.
+    pub fn asking_once(mut self) -> Self {
+        self.repeats = false;
         self
     }
 
@@ -97,8 +104,10 @@ impl Transport {
 
     /// Asks and returns the head of the answer. A kept connection that the
     /// other side had closed meanwhile is not held against the call: it is
-    /// repeated once. That is safe with every call of ours (orders carry ids,
-    /// heartbeats numbers, and a deploy says what is wanted, not what to add).
+    /// repeated once. That is safe with all calls but those of
+    /// [`Transport::asking_once`] (orders carry ids, heartbeats numbers, and a
+    /// deploy says what is wanted, not what to add). What was sent before may have
+    /// been done, even if nobody is there any more to be asked again.
     async fn send(
         &self,
         method: Method,
@@ -108,13 +117,14 @@ impl Transport {
         let uri: Uri = url.parse().map_err(|e: hyper::http::uri::InvalidUri| {
             ClientError::BadUrl { given: url.to_owned(), why: e.to_string() }
         })?;
-        let mut repeated = false;
+        let mut sent = false;
         loop {
             match self.http.request(self.build(&method, &uri, body.clone())).await {
                 Ok(response) => return Ok(response),
-                Err(error) if !repeated && was_closed(&error) => repeated = true,
+                Err(error) if self.repeats && !sent && was_closed(&error) => sent = true,
                 Err(error) => {
-                    return Err(ClientError::from_transport(url, &error, error.is_connect()));
+                    let nothing_done = error.is_connect() && !sent;
+                    return Err(ClientError::from_transport(url, &error, nothing_done));
                 }
             }
         }

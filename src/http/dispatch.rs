@@ -65,7 +65,8 @@ impl<H: Handler> Desk<H> {
         if let Ok(id) = HeaderValue::from_str(&id) {
             reply.headers.insert(REQUEST_ID, id);
         }
-        reply.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        // What is, is asked for anew; only a handler knows of what may be kept.
+        reply.headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         reply.headers.insert(NO_SNIFF, HeaderValue::from_static("nosniff"));
         self.guard.origins.decorate(origin.as_ref(), &mut reply.headers);
         Ok(self.response(line, reply))

@@ -33,7 +33,14 @@ impl Caller {
             .take_while(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c))
             .take(40)
             .collect();
-        let product = if product.is_empty() { "somebody" } else { &product };
+        // Only a browser says where a request comes from; its own name tells nobody
+        // anything (all are called Mozilla).
+        let from_page = parts.headers.get("sec-fetch-site").is_some_and(|s| s == "same-origin");
+        let product = match product.as_str() {
+            _ if from_page => "dashboard",
+            "" => "somebody",
+            product => product,
+        };
         Self { name: format!("{product} from {}", peer.ip().to_canonical()) }
     }
 }

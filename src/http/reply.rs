@@ -16,6 +16,8 @@ use crate::model::ApiError;
 pub const JSON: &str = "application/json";
 /// The content type of streams of values, one per line.
 pub const JSON_LINES: &str = "application/x-ndjson";
+/// The content type of server-sent events.
+pub const EVENT_STREAM: &str = "text/event-stream";
 /// The content type of text for people.
 pub const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -80,7 +82,7 @@ impl Reply {
     }
 
     /// Nothing but a status, as to a preflight.
-    pub(super) fn empty(status: StatusCode) -> Self {
+    pub(crate) fn empty(status: StatusCode) -> Self {
         Self { status, headers: HeaderMap::new(), body: Content::Whole(Bytes::new()) }
     }
 
@@ -108,6 +110,12 @@ impl Reply {
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
+    }
+
+    /// Its headers, for tests of what sets them.
+    #[cfg(test)]
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        &self.headers
     }
 
     /// The far end of a stream, for tests of what writes to it.

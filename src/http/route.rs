@@ -111,6 +111,8 @@ impl<C: Copy> Route<C> {
 enum Segment {
     Literal(&'static str),
     Param(&'static str),
+    /// `{file}`: a name with capitals and dots, as files of a web page have it.
+    File,
 }
 
 /// The table, with its paths taken apart once.
@@ -183,6 +185,7 @@ impl<C: Copy> Router<C> {
                 .map(|(index, segment)| match segment {
                     Segment::Literal(text) => *text,
                     Segment::Param(name) => given.get(index).copied().unwrap_or(*name),
+                    Segment::File => given.get(index).copied().unwrap_or("file"),
                 })
                 .collect();
             let score = strsim::normalized_damerau_levenshtein(&wrong, &filled.join("/"));
@@ -199,6 +202,7 @@ fn segments_of(path: &'static str) -> Vec<Segment> {
     split(path)
         .into_iter()
         .map(|text| match text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+            Some("file") => Segment::File,
             Some(name) => Segment::Param(name),
             None => Segment::Literal(text),
         })
@@ -219,15 +223,17 @@ fn fits(want: &[Segment], given: &[&str]) -> bool {
     want.len() == given.len()
         && want.iter().zip(given).all(|(segment, text)| match segment {
             Segment::Literal(literal) => literal == text,
-            Segment::Param(_) => true,
+            Segment::Param(_) | Segment::File => true,
         })
 }
 
 fn params(segments: &[Segment], given: &[&str]) -> Result<Params, ApiError> {
     let mut params = Params::default();
     for (segment, text) in segments.iter().zip(given) {
-        if let Segment::Param(name) = segment {
-            params.push(name, id(name, text)?);
+        match segment {
+            Segment::Literal(_) => {}
+            Segment::Param(name) => params.push(name, id(name, text)?),
+            Segment::File => params.push("file", file(text)?),
         }
     }
     Ok(params)
@@ -267,6 +273,18 @@ fn id(name: &str, encoded: &str) -> Result<String, ApiError> {
         return Err(wrong("starts or ends with '-'"));
     }
     Ok(text.into_owned())
+}
+
+/// The name of a file of the web page: nothing that could lead elsewhere.
+fn file(text: &str) -> Result<String, ApiError> {
+    let fine = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    if text.is_empty() || text.len() > MAX_ID || text.starts_with('.') || !text.bytes().all(fine) {
+        return Err(ApiError::not_found(format!(
+            "There is no file {} here; names of files are letters, digits, '-', '_' and '.'.",
+            shown(text)
+        )));
+    }
+    Ok(text.to_owned())
 }
 
 /// The table as Markdown, for the documentation.
@@ -380,6 +398,21 @@ mod tests {
             assert_eq!(error.status, 400);
             assert_eq!(error.field.as_deref(), Some("id"));
             assert!(error.error.contains("lower-case letters"), "{}", error.error);
+        }
+    }
+
+    #[test]
+    fn names_of_files_lead_nowhere_else() {
+        const FILES: &[Route<u8>] =
+            &[Route::new(Method::GET, "/assets/{file}", 0, Access::Public, "A file")];
+        let router = Router::new(FILES);
+        let Match::Found(_, params) = router.find(&Method::GET, "/assets/index-B_x.js") else {
+            panic!("should be found")
+        };
+        assert_eq!(params.get("file"), "index-B_x.js");
+        for trick in ["..", ".hidden", "%2e%2e", "a%2fb", "a%00b", "a b", "", &"a".repeat(129)] {
+            let found = router.find(&Method::GET, &format!("/assets/{trick}"));
+            assert!(matches!(found, Match::BadPath(error) if error.status == 404), "{trick}");
         }
     }
 

@@ -53,6 +53,9 @@ pub struct WorkloadSpec {
     /// See [`Template::stop_grace_period_seconds`].
     #[serde(default = "ten")]
     pub stop_grace_period_seconds: u32,
+    /// See [`Template::restarted_at`]. Left out on update: unchanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarted_at: Option<String>,
 }
 
 impl WorkloadSpec {
@@ -68,6 +71,7 @@ impl WorkloadSpec {
             health_check: self.health_check.clone(),
             pull_policy: self.pull_policy,
             stop_grace_period_seconds: self.stop_grace_period_seconds,
+            restarted_at: self.restarted_at.clone(),
         }
     }
 
@@ -84,6 +88,7 @@ impl WorkloadSpec {
             health_check,
             pull_policy,
             stop_grace_period_seconds,
+            restarted_at,
         } = template;
         Self {
             name,
@@ -100,6 +105,7 @@ impl WorkloadSpec {
             health_check,
             pull_policy,
             stop_grace_period_seconds,
+            restarted_at,
         }
     }
 }
@@ -135,6 +141,10 @@ pub struct Template {
     /// Seconds between SIGTERM and SIGKILL.
     #[serde(default = "ten")]
     pub stop_grace_period_seconds: u32,
+    /// When a restart was last asked for, RFC 3339. Nothing but a mark: it makes
+    /// a template that is otherwise the same another one, hence a new revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarted_at: Option<String>,
 }
 
 /// A port of the container, published on a port of the host.

@@ -53,6 +53,18 @@ pub fn validate(spec: &WorkloadSpec) -> Result<(), ApiError> {
     if let Some(check) = &spec.health_check {
         check_health(check)?;
     }
+    if let Some(at) = &spec.restarted_at
+        && at.parse::<jiff::Timestamp>().is_err()
+    {
+        return Err(ApiError::invalid_field(
+            "restartedAt",
+            format!(
+                "restartedAt is {}; it must be a time such as 2026-11-22T13:35:23Z. Leave it out: it \
+                 is set by a restart.",
+                shown(at)
+            ),
+        ));
+    }
     within("stopGracePeriodSeconds", spec.stop_grace_period_seconds, 0, HOUR)?;
     within("minReadySeconds", spec.min_ready_seconds, 0, HOUR)?;
     check_strategy(&spec.strategy, spec.min_ready_seconds)?;

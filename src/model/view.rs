@@ -1,9 +1,11 @@
 //! What readers get to see.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::wire::DockerStatus;
-use super::{Extent, Health, InstanceId, NodeId, Why, WorkloadId, WorkloadSpec};
+use super::{ContainerInstance, Extent, Health, InstanceId, NodeId, Why, WorkloadId, WorkloadSpec};
 
 /// Answer to `POST /deploy`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -278,6 +280,63 @@ pub struct ReplicaView {
     pub message: String,
     /// The instances in it.
     pub instances: Vec<InstanceId>,
+}
+
+/// The first message of `GET /stream`: everything, as it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterView {
+    /// The cluster.
+    pub cluster: String,
+    /// Which life of its scheduler.
+    pub epoch: u64,
+    /// Version of the scheduler.
+    pub version: String,
+    /// All nodes.
+    pub nodes: Vec<NodeView>,
+    /// All workloads.
+    pub workloads: Vec<WorkloadView>,
+    /// The instances, the first so many by id where there are very many.
+    pub instances: Vec<ContainerInstance>,
+    /// How many instances there are in all.
+    pub instances_total: u64,
+    /// Whether `events` goes on where the reader said it was; else it is the latest.
+    pub resumed: bool,
+    /// What happened.
+    pub events: Vec<Arc<EventView>>,
+}
+
+/// Every later message of `GET /stream`: what is not as it was in the one before.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ChangesView {
+    /// Nodes that are new or differ.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeView>,
+    /// Nodes that were removed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nodes_gone: Vec<NodeId>,
+    /// Nodes that were heard.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub heard: Vec<NodeId>,
+    /// Workloads that are new or differ.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub workloads: Vec<WorkloadView>,
+    /// Workloads that were deleted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub workloads_gone: Vec<WorkloadId>,
+    /// Instances that are new or differ.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub instances: Vec<ContainerInstance>,
+    /// Instances that are gone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub instances_gone: Vec<InstanceId>,
+    /// What happened.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<Arc<EventView>>,
+    /// The reader was so slow that events are missing before these.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub events_missed: bool,
 }
 
 /// Answer to `GET /health` of either role.

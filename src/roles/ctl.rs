@@ -4,6 +4,7 @@
 //! functions ([`render`], [`progress`], [`evacuation`]); the rest reads, asks and prints.
 
 pub mod args;
+mod backup;
 mod change;
 mod completion;
 pub mod evacuation;
@@ -62,6 +63,7 @@ async fn obey(args: CtlArgs, whole: impl FnOnce() -> clap::Command) -> Result<()
         Command::Node(NodeCommand::Remove(args)) => change::remove_node(session, &args.node).await,
         Command::Drain(args) => change::drain(session, args).await,
         Command::Rollout(command) => rollout::rollout(session, command).await,
+        Command::Backup(args) => backup::backup(session, args).await,
         Command::Completion { shell } => session.say(completion::script(*shell, whole())),
     }
 }

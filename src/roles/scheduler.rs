@@ -2,10 +2,11 @@
 //!
 //! Pure: [`core`] and the files it is spread over (`registry`, `intake`,
 //! `reconcile`, `rollout`, `placement`, `orders`, `users`, `replica`, `durable`, `state`,
-//! `chronicle`), and for readers `views` and `explain`. Shells: [`driver`] (the
-//! task that owns the core), [`server`], [`store`], `dispatch`. This file puts
-//! them together.
+//! `chronicle`), and for readers `views`, `explain` and `changes`. Shells: [`driver`]
+//! (the task that owns the core), [`server`], [`store`], `dispatch`, `upkeep`
+//! (`--check` and `--restore`). This file puts them together.
 
+pub mod changes;
 mod chronicle;
 pub mod core;
 mod dispatch;
@@ -24,6 +25,7 @@ pub mod server;
 mod starting;
 pub mod state;
 pub mod store;
+mod upkeep;
 mod users;
 pub mod views;
 pub mod waves;
@@ -112,7 +114,7 @@ pub async fn start(config: SchedulerConfig) -> anyhow::Result<RunningScheduler> 
     let clock = Clock::start();
     let (core, store) = {
         let (config, clock) = (config.clone(), clock.clone());
-        tokio::task::spawn_blocking(move || open(&config, &clock)).await??
+        tokio::task::spawn_blocking(move || open(&config, &clock, address)).await??
     };
     let (driver, handle) = Driver::new(core, Arc::new(store), clock);
     let (stop, stopped) = watch::channel(false);
@@ -127,12 +129,28 @@ pub async fn start(config: SchedulerConfig) -> anyhow::Result<RunningScheduler> 
 }
 
 /// Reads the state back and begins a new epoch, durably, before anything else.
-fn open(config: &SchedulerConfig, clock: &Clock) -> anyhow::Result<(Core, Store)> {
+fn open(
+    config: &SchedulerConfig,
+    clock: &Clock,
+    address: SocketAddr,
+) -> anyhow::Result<(Core, Store)> {
     let store = match &config.data_dir {
         None => Store::Memory,
         Some(directory) => Store::open(directory)?,
     };
+    store.announce(address);
     let mut records = store.load()?;
+    let wrong = || match &config.data_dir {
+        Some(directory) => {
+            format!("cannot go on from the state in {}; it was left as it is", directory.display())
+        }
+        None => String::new(),
+    };
+    let known = Meta::of(&records).with_context(wrong)?;
+    if known.is_none() && !records.is_empty() {
+        anyhow::bail!("{}: its first record, {META:?}, is missing", wrong());
+    }
+    records.remove(META);
     let mut first: Vec<Record> = Vec::new();
     if let Some(kept) = &config.only_nodes {
         let is_other = |key: &&String| {
@@ -144,13 +162,6 @@ fn open(config: &SchedulerConfig, clock: &Clock) -> anyhow::Result<(Core, Store)
             first.push(Record { key, value: None });
         }
     }
-    let known: Option<Meta> = match records.remove(META) {
-        None => None,
-        Some(value) => Some(
-            serde_json::from_value(value)
-                .context("the stored state begins with something that is not ours")?,
-        ),
-    };
     let meta = match known {
         Some(meta) => Meta { epoch: meta.epoch + 1, ..meta },
         None => Meta {
@@ -159,7 +170,15 @@ fn open(config: &SchedulerConfig, clock: &Clock) -> anyhow::Result<(Core, Store)
             epoch: 1,
         },
     };
-    let core = Core::recover(&meta, &records, config.timing.clone(), clock.moment())?;
+    if let Some(wanted) = config.cluster.as_ref().filter(|wanted| **wanted != meta.cluster) {
+        anyhow::bail!(
+            "{}: it is of cluster {}, and this is cluster {wanted}",
+            wrong(),
+            meta.cluster
+        );
+    }
+    let core = Core::recover(&meta, &records, config.timing.clone(), clock.moment())
+        .with_context(wrong)?;
     first.push(put(META.to_owned(), &meta));
     store.commit(&first)?;
     Ok((core, store))
@@ -175,12 +194,19 @@ pub fn new_cluster() -> ClusterId {
 /// # Errors
 /// When it cannot start.
 pub async fn run(args: SchedulerArgs) -> anyhow::Result<()> {
-    let mut stop = StopSignal::listen()?;
     let data_dir = match (args.in_memory, args.data_dir) {
         (true, _) => None,
         (false, Some(directory)) => Some(directory),
         (false, None) => Some(state_dir("scheduler")?),
     };
+    if let Some(directory) = data_dir.as_ref().filter(|_| args.check || args.restore.is_some()) {
+        return match &args.restore {
+            Some(file) if args.check => upkeep::check_backup(file),
+            Some(file) => upkeep::restore(file, directory, args.force),
+            None => upkeep::check(directory),
+        };
+    }
+    let mut stop = StopSignal::listen()?;
     match &data_dir {
         Some(directory) => tracing::info!("state is kept in {}", directory.display()),
         None => tracing::warn!("no state is kept (--in-memory): a restart forgets everything"),

@@ -25,8 +25,8 @@ use kube_lite::model::{
 use kube_lite::roles::scheduler::core::Core;
 use kube_lite::roles::scheduler::durable::{FORMAT, Meta};
 use kube_lite::roles::scheduler::message::{
-    Input, Moment, Order, OrderAnswer, OrderBody, OrderKind, Reply, RolloutCall, Step, Ticket,
-    UserCall,
+    Input, Moment, Order, OrderAnswer, OrderBody, OrderKind, Record, Reply, RolloutCall, Step,
+    Ticket, UserCall,
 };
 use kube_lite::roles::scheduler::state::{Share, State, StopCause, Tally};
 use kube_lite::roles::scheduler::views::Snapshot;
@@ -185,12 +185,16 @@ pub struct World {
     pub orders: u64,
     /// Records since the start.
     pub recorded: u64,
+    /// What each step wrote, if somebody wants to know.
+    pub batches: Option<Vec<Vec<Record>>>,
     /// What was decided, in words; equal for equal seeds.
     pub log: Vec<String>,
     /// The scheduler's process runs.
     pub scheduler_up: bool,
     /// SIGSTOP of the scheduler.
     pub scheduler_frozen: bool,
+    /// The scheduler's disk takes nothing.
+    pub disk_refuses: bool,
     /// No order leaves the scheduler: they pile up undelivered.
     pub hold_orders: bool,
     epoch: u64,
@@ -263,9 +267,11 @@ impl World {
             started: BTreeSet::new(),
             orders: 0,
             recorded: 0,
+            batches: None,
             log: Vec::new(),
             scheduler_up: true,
             scheduler_frozen: false,
+            disk_refuses: false,
             hold_orders: false,
             epoch: 1,
             life: 1,
@@ -524,8 +530,22 @@ impl World {
         let moment = self.moment();
         let before = self.core.state.clone();
         let visits = self.core.visits;
+        let heard = match &input {
+            Input::Heartbeat { request, .. } => {
+                vec![(request.node_id.clone(), request.incarnation)]
+            }
+            _ => Vec::new(),
+        };
         let step = self.core.step(moment, input);
         self.stepped_at = self.now;
+        if self.disk_refuses && !step.records.is_empty() {
+            // As the driver does it.
+            self.core.roll_back(before, &heard, moment.now);
+            let refusal = ApiError::unavailable("StorageFailed", "no room", 5);
+            let replies =
+                step.replies.into_iter().map(|(ticket, _)| (ticket, Err(refusal.clone())));
+            return self.carry_out(Step { replies: replies.collect(), ..Step::default() });
+        }
         // Where nothing was looked at and nothing was said, nothing has changed.
         let changed = visits != self.core.visits || !step.events.is_empty();
         if changed {
@@ -545,6 +565,9 @@ impl World {
     }
 
     fn carry_out(&mut self, step: Step) {
+        if let Some(batches) = self.batches.as_mut().filter(|_| !step.records.is_empty()) {
+            batches.push(step.records.clone());
+        }
         for record in step.records {
             self.recorded += 1;
             self.log.push(format!("{} record {} {:?}", self.now, record.key, record.value));

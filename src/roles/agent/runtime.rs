@@ -48,6 +48,8 @@ pub struct LogQuery {
     pub stdout: bool,
     /// Standard error.
     pub stderr: bool,
+    /// As lines of JSON that say which stream wrote them and when.
+    pub lines: bool,
 }
 
 impl NodeRuntime {

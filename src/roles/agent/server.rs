@@ -7,7 +7,7 @@ use hyper::Method;
 
 use super::driver::AgentInbox;
 use super::runtime::{LogQuery, NodeRuntime, pour};
-use crate::http::reply::TEXT;
+use crate::http::reply::{JSON_LINES, TEXT};
 use crate::http::{Access, Handler, Reply, Request, Route, Timeouts};
 use crate::model::parse::from_machine;
 use crate::model::{ApiError, ContainerInstance};
@@ -66,6 +66,7 @@ impl AgentServer {
             }
         };
         let follow = request.query.flag("follow")?;
+        let lines = request.query.flag("lines")?;
         let tail = request.query.number("tail", LONGEST_TAIL)?;
         let instance = self.find(request.param("id")).await?;
         if instance.container_id.is_empty() {
@@ -73,9 +74,10 @@ impl AgentServer {
             let text = format!("{} has no log yet, as it has no container: {why}.", instance.id);
             return Err(ApiError::new(409, "NoLog", text));
         }
-        let query = LogQuery { tail, follow, stdout, stderr };
+        let query = LogQuery { tail, follow, stdout, stderr, lines };
         let log = self.runtime.logs(&instance.container_id, query).await?;
-        let (outflow, reply) = if follow { Reply::live_stream(TEXT) } else { Reply::stream(TEXT) };
+        let kind = if lines { JSON_LINES } else { TEXT };
+        let (outflow, reply) = if follow { Reply::live_stream(kind) } else { Reply::stream(kind) };
         tokio::spawn(pour(log, outflow));
         Ok(reply)
     }
@@ -115,9 +117,10 @@ impl Handler for AgentServer {
             "/logs/{id}",
             Ask::Logs,
             Access::Viewer,
-            "The log of an instance: what is of `stream` in its last `tail` lines, and more with `follow`.",
+            "The log of an instance: what is of `stream` in its last `tail` lines, and more with \
+             `follow`; with `lines` as JSON that says which stream and when.",
         )
-        .query(&["tail", "follow", "stream"])
+        .query(&["tail", "follow", "stream", "lines"])
         .streaming(),
         Route::new(Method::GET, "/health", Ask::Health, Access::Public, "How the agent itself is."),
     ];

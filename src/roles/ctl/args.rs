@@ -128,6 +128,14 @@ Examples:
   kube-lite ctl rollout undo hello"
     )]
     Rollout(RolloutCommand),
+    /// Write all the scheduler keeps to a file, for `kube-lite scheduler --restore`
+    #[command(after_help = "\
+The file holds the environment of all workloads, passwords included; only you can read it.
+
+Examples:
+  kube-lite ctl backup kube-lite.backup
+  kube-lite ctl backup - | age -r KEY > kube-lite.backup.age")]
+    Backup(BackupArgs),
     /// Print a script that teaches your shell to complete our commands
     #[command(after_help = "\
 Examples:
@@ -258,6 +266,14 @@ pub struct NodeArgs {
     pub node: String,
 }
 
+/// `backup`
+#[derive(Clone, Debug, Args)]
+pub struct BackupArgs {
+    /// Where to write it; `-` is standard output
+    #[arg(value_name = "FILE|-", value_hint = ValueHint::FilePath)]
+    pub file: String,
+}
+
 /// `node …`
 #[derive(Clone, Debug, Subcommand)]
 pub enum NodeCommand {
@@ -294,6 +310,8 @@ Examples:
     Abort(RolloutStepArgs),
     /// Roll back to the revision before, or to another one in the history
     Undo(RolloutUndoArgs),
+    /// Replace all instances by new ones of the same, a few at a time
+    Restart(RolloutStepArgs),
     /// List the revisions of a workload
     History(WorkloadArgs),
 }
@@ -327,7 +345,7 @@ pub struct RolloutStatusArgs {
     pub watch: bool,
 }
 
-/// `rollout resume`, `rollout abort`
+/// `rollout resume`, `rollout abort`, `rollout restart`
 #[derive(Clone, Debug, Args)]
 pub struct RolloutStepArgs {
     /// The workload's name

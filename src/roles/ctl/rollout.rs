@@ -28,6 +28,7 @@ pub async fn rollout(session: &Session, command: &RolloutCommand) -> Result<(), 
         RolloutCommand::Resume(args) => resume(session, args).await,
         RolloutCommand::Abort(args) => abort(session, args).await,
         RolloutCommand::Undo(args) => undo(session, args).await,
+        RolloutCommand::Restart(args) => restart(session, args).await,
         RolloutCommand::History(args) => show::history(session, &args.workload).await,
     }
 }
@@ -48,6 +49,13 @@ async fn undo(session: &Session, args: &RolloutUndoArgs) -> Result<(), Stop> {
     let id = args.workload.as_str();
     let patience = Patience::from_now(&args.wait);
     let response = accepted(session, id, session.client.undo_rollout(id, args.to).await).await?;
+    carried_out(session, &args.wait, patience, &response, Goal::Revision).await
+}
+
+async fn restart(session: &Session, args: &RolloutStepArgs) -> Result<(), Stop> {
+    let id = args.workload.as_str();
+    let patience = Patience::from_now(&args.wait);
+    let response = accepted(session, id, session.client.restart(id).await).await?;
     carried_out(session, &args.wait, patience, &response, Goal::Revision).await
 }
 

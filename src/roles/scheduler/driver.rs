@@ -5,7 +5,8 @@
 //! The task steps the core over all that has arrived, writes the records of the
 //! whole batch with one fsync, and only then publishes, answers and orders. If
 //! the disk refuses, the batch never happened: the state goes back to what it
-//! was, and whoever waits is told.
+//! was, and whoever waits is told. The disk is tried again with the next records,
+//! and every second; what needs no disk goes on meanwhile.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -21,8 +22,8 @@ use super::dispatch::Dispatcher;
 use super::message::{Input, Moment, Order, Record, Reply, Ticket, UserCall};
 use super::store::Store;
 use super::views::Snapshot;
-use crate::model::ApiError;
 use crate::model::wire::{HeartbeatRequest, RegisterRequest};
+use crate::model::{ApiError, NodeId};
 
 /// Inputs that may wait for the task; more are answered 503.
 const INBOX: usize = 8192;
@@ -86,6 +87,7 @@ struct Mail {
 #[derive(Clone, Debug)]
 pub struct SchedulerHandle {
     inbox: mpsc::Sender<Mail>,
+    store: Arc<Store>,
     published: watch::Receiver<Snapshot>,
     tickets: Arc<AtomicU64>,
     clock: Clock,
@@ -155,6 +157,11 @@ impl SchedulerHandle {
         snapshot
     }
 
+    /// Where durable state is.
+    pub(super) fn store(&self) -> Arc<Store> {
+        Arc::clone(&self.store)
+    }
+
     /// Told whenever a new snapshot is published.
     pub fn snapshots(&self) -> watch::Receiver<Snapshot> {
         self.published.clone()
@@ -163,6 +170,15 @@ impl SchedulerHandle {
 
 fn stopping() -> ApiError {
     ApiError::unavailable("Stopping", "the scheduler is stopping; try again once it is back", 2)
+}
+
+/// Which agents reported, and in which life.
+fn heard(inputs: &[Input]) -> Vec<(NodeId, u64)> {
+    let of = |input: &Input| match input {
+        Input::Heartbeat { request, .. } => Some((request.node_id.clone(), request.incarnation)),
+        _ => None,
+    };
+    inputs.iter().filter_map(of).collect()
 }
 
 /// The task and its surroundings.
@@ -185,6 +201,7 @@ impl Driver {
         let (publisher, published) = watch::channel(first);
         let handle = SchedulerHandle {
             inbox: sender,
+            store: Arc::clone(&store),
             published,
             tickets: Arc::new(AtomicU64::new(1)),
             clock: clock.clone(),
@@ -243,25 +260,23 @@ impl Driver {
 
     async fn take(&mut self, inputs: Vec<Input>, handle: &SchedulerHandle) {
         let before = self.core.state.clone();
+        let heard = heard(&inputs);
         let mut records: Vec<Record> = Vec::new();
         let mut orders: Vec<Order> = Vec::new();
+        let mut events = Vec::new();
         let mut replies = Vec::new();
         for input in inputs {
             let step = self.core.step(self.clock.moment(), input);
-            for event in &step.events {
-                tracing::info!(target: "kube_lite::events", kind = %event.kind, "{}", event.message);
-            }
             records.extend(step.records);
             orders.extend(step.orders);
+            events.extend(step.events);
             replies.extend(step.replies);
         }
-        if !records.is_empty()
-            && let Err(error) = self.commit(records).await
-        {
+        if records.is_empty() {
+            self.mend_disk().await;
+        } else if let Err(error) = self.commit(records).await {
             tracing::error!("{error:#}; what was just asked for has not happened");
-            let mut core = Core::new(before, self.core.timing.clone());
-            core.visits = self.core.visits;
-            self.core = core;
+            self.core.roll_back(before, &heard, self.clock.now());
             self.disk_refused_at = Some(Instant::now());
             let refusal = ApiError::unavailable(
                 "StorageFailed",
@@ -272,8 +287,12 @@ impl Driver {
                 self.answer(ticket, Err(refusal.clone()));
             }
             return;
+        } else {
+            self.disk_took_it();
         }
-        self.disk_refused_at = None;
+        for event in events {
+            tracing::info!(target: "kube_lite::events", kind = %event.kind, "{}", event.message);
+        }
         self.publisher
             .send_replace(Snapshot { state: self.core.state.clone(), now: self.clock.now() });
         for (ticket, reply) in replies {
@@ -281,6 +300,28 @@ impl Driver {
         }
         for order in orders {
             self.dispatcher.send(order, handle.clone());
+        }
+    }
+
+    /// Tries a disk that has refused again from time to time, also when nobody
+    /// wants anything written: what was refused must not be on it any more when
+    /// this process ends.
+    async fn mend_disk(&mut self) {
+        if self.disk_refused_at.is_none_or(|at| at.elapsed() < DISK_RETRY) {
+            return;
+        }
+        match self.commit(Vec::new()).await {
+            Ok(()) => self.disk_took_it(),
+            Err(error) => {
+                tracing::warn!("the disk still refuses: {error:#}");
+                self.disk_refused_at = Some(Instant::now());
+            }
+        }
+    }
+
+    fn disk_took_it(&mut self) {
+        if self.disk_refused_at.take().is_some() {
+            tracing::info!("the disk takes records again");
         }
     }
 

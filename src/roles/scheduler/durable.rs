@@ -14,9 +14,14 @@ use imbl::{OrdMap, OrdSet, Vector};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+mod restored;
+mod sense;
+
+pub use self::restored::after_restore;
+use self::restored::{RESTORED, Restored};
 use super::chronicle::rfc3339;
 use super::core::{Core, Deadline};
-use super::message::{Moment, Record};
+use super::message::{Millis, Moment, Record};
 use super::state::{Done, Failure, Node, Replica, Revision, Rollout, State, Workload};
 use crate::model::view::NodeStatus;
 use crate::model::wire::DockerStatus;
@@ -106,6 +111,14 @@ pub enum RecoverError {
         /// What is wrong with it.
         #[source]
         source: serde_json::Error,
+    },
+    /// It is no damage of the disk, and yet nothing that any build writes.
+    #[error("the stored record {key:?} makes no sense: {what}")]
+    Nonsense {
+        /// Its key.
+        key: String,
+        /// What is wrong with it.
+        what: String,
     },
     /// Written by a newer build.
     #[error(
@@ -252,9 +265,7 @@ impl Core {
         timing: Timing,
         moment: Moment,
     ) -> Result<Self, RecoverError> {
-        if meta.format > FORMAT {
-            return Err(RecoverError::TooNew { found: meta.format, known: FORMAT });
-        }
+        meta.check()?;
         let mut state = State::new(meta.cluster.clone(), meta.epoch);
         state.now = moment.now;
         state.wall = moment.wall;
@@ -266,19 +277,28 @@ impl Core {
             match parts.as_slice() {
                 ["workload", name] => {
                     let record: WorkloadRecord = read(key, value)?;
+                    sensible(key, sense::workload(name, &record))?;
                     state.workloads.insert((*name).into(), Arc::new(workload_of(record, moment)));
                 }
                 ["tombstone", name] => {
-                    state.tombstones.insert((*name).into(), read(key, value)?);
+                    let last = read(key, value)?;
+                    sensible(key, sense::revision(last))?;
+                    state.tombstones.insert((*name).into(), last);
                 }
                 ["node", id] => {
                     let record: NodeRecord = read(key, value)?;
+                    sensible(key, sense::node(id, &record))?;
                     let node = node_of((*id).into(), record, moment.now);
                     let waits = !planted(Fault::RecoversAtOnce);
                     if node.status == NodeStatus::Unknown && waits {
                         state.awaited.insert(node.id.clone());
                     }
                     state.nodes.insert(node.id.clone(), Arc::new(node));
+                }
+                [RESTORED] => {
+                    let Restored { revisions_above } = read(key, value)?;
+                    sensible(key, sense::revision(revisions_above))?;
+                    state.revisions_above = revisions_above;
                 }
                 // Replicas come after their workloads, in the second pass;
                 // what a newer build added is left alone.
@@ -290,6 +310,7 @@ impl Core {
             let parts: Vec<&str> = key.split('/').collect();
             let ["replica", name, number] = parts.as_slice() else { continue };
             let record: ReplicaRecord = read(key, value)?;
+            sensible(key, sense::replica(&record))?;
             let (Ok(number), Some(slot)) =
                 (number.parse::<u32>(), state.workloads.get_mut(&WorkloadId::from(*name)))
             else {
@@ -317,6 +338,56 @@ impl Core {
         );
         Ok(core)
     }
+
+    /// The disk has refused what the last steps wanted to write: nothing of them
+    /// has happened, and the state is again what it was before. Whoever was heard
+    /// in them was heard all the same; a node must not die for the disk's sake.
+    pub fn roll_back(&mut self, before: State, heard: &[(NodeId, u64)], now: Millis) {
+        let visits = self.visits;
+        *self = Self::new(before, self.timing.clone());
+        self.visits = visits;
+        for (id, incarnation) in heard {
+            let of_this_life = |node: &Arc<Node>| {
+                node.incarnation == *incarnation && node.status == NodeStatus::Alive
+            };
+            if self.state.nodes.get(id).is_some_and(of_this_life) {
+                self.edit_node(id, |node| node.heard_at = node.heard_at.max(now));
+            }
+        }
+    }
+}
+
+impl Meta {
+    /// The first record, if there is one.
+    ///
+    /// # Errors
+    /// When it cannot be read, or was written by a newer build.
+    pub fn of(records: &BTreeMap<String, Value>) -> Result<Option<Self>, RecoverError> {
+        let Some(value) = records.get(META) else { return Ok(None) };
+        // Of a newer format, no more than its number may be as it is here.
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let Format { format } = read(META, value)?;
+        if format > FORMAT {
+            return Err(RecoverError::TooNew { found: format, known: FORMAT });
+        }
+        let meta: Self = read(META, value)?;
+        meta.check()?;
+        Ok(Some(meta))
+    }
+
+    fn check(&self) -> Result<(), RecoverError> {
+        if self.format > FORMAT {
+            return Err(RecoverError::TooNew { found: self.format, known: FORMAT });
+        }
+        sensible(META, sense::meta(self))
+    }
+}
+
+fn sensible(key: &str, verdict: Result<(), String>) -> Result<(), RecoverError> {
+    verdict.map_err(|what| RecoverError::Nonsense { key: key.to_owned(), what })
 }
 
 fn read<T: serde::de::DeserializeOwned>(key: &str, value: &Value) -> Result<T, RecoverError> {

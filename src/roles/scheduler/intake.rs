@@ -28,7 +28,15 @@ impl Core {
         let unknown = |what: String| {
             Err(ApiError::unprocessable("RegisterAgain", format!("{what}; register again")))
         };
-        let Some(node) = self.state.nodes.get(&request.node_id).cloned() else {
+        let known = self.state.nodes.get(&request.node_id).cloned();
+        // Under an epoch that nobody of this life of the scheduler has told it.
+        let foreign = known.as_ref().is_some_and(|node| {
+            node.incarnation != request.incarnation && !node.former.contains(&request.incarnation)
+        });
+        if request.epoch > self.state.epoch || (request.epoch == self.state.epoch && foreign) {
+            self.outgrow(request.epoch);
+        }
+        let Some(node) = known else {
             return unknown(format!("node {} is not known", request.node_id));
         };
         if node.former.contains(&request.incarnation) && !node.may_be_a_ghost(request.incarnation) {
@@ -157,7 +165,7 @@ impl Core {
             };
         if !must_be_listed {
             let sent = matches!(instance.run, Delivery::Sent { .. } | Delivery::Due(1..));
-            let given_up_at = instance.since + self.timing.unreachable_ms;
+            let given_up_at = instance.since.max(self.resumed_at) + self.timing.unreachable_ms;
             let node = self.state.nodes.get(&instance.node);
             if sent
                 && instance.stop.is_none()
@@ -217,6 +225,9 @@ impl Core {
             }
             Some(_) => None,
         };
+        if stop_at_once.is_some() {
+            self.keep_number(&report.workload_id, report.revision);
+        }
         let incarnation = self.state.nodes.get(&report.node_id).map_or(0, |n| n.incarnation);
         let runs = report.phase == Phase::Running;
         let stop = match stop_at_once {

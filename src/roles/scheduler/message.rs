@@ -133,6 +133,8 @@ pub enum RolloutCall {
         /// Which; else the one before.
         to: Option<u64>,
     },
+    /// Roll to new instances of the same.
+    Restart,
 }
 
 /// What a caller gets.

@@ -219,6 +219,7 @@ impl Core {
         let best = instances.iter().min_by_key(|i| KeepRank {
             not_ready: i.ready == planted(Fault::KeepsTheWorse),
             not_running: !i.share.running,
+            unseen: i.seen.is_none(),
             crowd: cohort.and_then(|c| c.per_node.get(&i.node)).copied().unwrap_or(0),
             since: i.since,
             id: i.id.clone(),
@@ -351,6 +352,8 @@ impl Core {
 struct KeepRank {
     not_ready: bool,
     not_running: bool,
+    /// What is coming up stays, before what is only ordered.
+    unseen: bool,
     crowd: u32,
     since: u64,
     id: InstanceId,

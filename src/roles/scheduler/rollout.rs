@@ -31,7 +31,7 @@ impl Core {
     ) -> u64 {
         let Some(known) = self.state.workloads.get(name).cloned() else { return 0 };
         let old = known.revisions.iter().find(|(_, r)| r.template == template).map(|(n, _)| *n);
-        let to = old.unwrap_or(known.last_revision + 1);
+        let to = old.unwrap_or_else(|| self.next_revision(known.last_revision));
         // A change of a change goes from what was last everywhere, too.
         let from = if to == known.head() { known.revision } else { known.head() };
         let (now, wall) = (self.state.now, self.state.wall);

@@ -2,6 +2,10 @@
 //! are answered from the published snapshot in the caller's own task; writes go
 //! to the task that owns the cluster and are answered once they are durable.
 
+mod backup;
+mod joint;
+mod live;
+mod page;
 mod streams;
 
 use std::time::Duration;
@@ -22,8 +26,10 @@ use crate::model::{ApiError, WorkloadSpec, parse, validate};
 /// Names each route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// What this is, for people who open it in a browser.
+    /// The dashboard; what this is and where to look, for those who read text.
     Page,
+    /// A file of the dashboard.
+    Asset,
     /// Whether the scheduler itself is well.
     Health,
     /// An agent introduces itself.
@@ -66,14 +72,22 @@ pub enum Call {
     RolloutAbort,
     /// Roll a workload back.
     RolloutUndo,
+    /// Replace its instances by new ones of the same.
+    Restart,
     /// All instances.
     Instances,
     /// Where a workload is reached.
     Discover,
     /// What an instance writes.
     Logs,
+    /// What the instances of a workload write.
+    WorkloadLogs,
     /// What happened and why.
     Events,
+    /// All durable state.
+    Backup,
+    /// Everything, live.
+    Stream,
 }
 
 const KIB: usize = 1 << 10;
@@ -84,7 +98,8 @@ pub const ROUTES: &[Route<Call>] = {
     use Access::{Admin, Agent, Operator, Public, Viewer};
     use Method as M;
     &[
-        Route::new(M::GET, "/", Call::Page, Public, "What this is and where to look"),
+        Route::new(M::GET, "/", Call::Page, Public, "The dashboard; to curl: what this is and where to look"),
+        Route::new(M::GET, "/assets/{file}", Call::Asset, Public, "A file of the dashboard"),
         Route::new(M::GET, "/health", Call::Health, Public, "Whether the scheduler itself is well"),
         Route::new(M::POST, "/register", Call::Register, Agent, "An agent introduces itself")
             .body(64 * KIB),
@@ -179,6 +194,13 @@ pub const ROUTES: &[Route<Call>] = {
             "Rolls it back to an earlier revision",
         )
         .body(4 * KIB),
+        Route::new(
+            M::POST,
+            "/workloads/{id}/restart",
+            Call::Restart,
+            Operator,
+            "Rolls it to new instances of the same image, as a new revision",
+        ),
         Route::new(M::GET, "/nodes", Call::Nodes, Viewer, "All nodes"),
         Route::new(
             M::POST,
@@ -228,12 +250,38 @@ pub const ROUTES: &[Route<Call>] = {
         .streaming(),
         Route::new(
             M::GET,
+            "/workloads/{id}/logs",
+            Call::WorkloadLogs,
+            Viewer,
+            "What its instances write, one JSON object per line: whose, which stream, when",
+        )
+        .query(&["tail", "follow", "instance"])
+        .streaming(),
+        Route::new(
+            M::GET,
             "/events",
             Call::Events,
             Viewer,
             "What happened and why, one JSON object per line; 410 when `since` is too old",
         )
         .query(&["workload", "since", "follow"])
+        .streaming(),
+        Route::new(
+            M::GET,
+            "/backup",
+            Call::Backup,
+            Admin,
+            "All durable state at one point, as `kube-lite scheduler --restore` takes it; holds secrets",
+        )
+        .streaming(),
+        Route::new(
+            M::GET,
+            "/stream",
+            Call::Stream,
+            Viewer,
+            "Everything, then what changes, as server-sent events; goes on after `Last-Event-ID` or `since`",
+        )
+        .query(&["since"])
         .streaming(),
     ]
 };
@@ -248,6 +296,7 @@ pub fn route_docs() -> String {
 pub struct SchedulerServer {
     handle: SchedulerHandle,
     agents: AgentClient,
+    watchers: live::Watchers,
 }
 
 /// An agent has to begin its answer within this long.
@@ -256,7 +305,7 @@ const AGENT_TIMEOUT: Duration = Duration::from_secs(5);
 impl SchedulerServer {
     /// A server in front of the task behind `handle`.
     pub fn new(handle: SchedulerHandle) -> Self {
-        Self { handle, agents: AgentClient::new(AGENT_TIMEOUT) }
+        Self { handle, agents: AgentClient::new(AGENT_TIMEOUT), watchers: live::Watchers::new() }
     }
 
     /// Asks the task that owns the cluster, on behalf of the caller.
@@ -373,7 +422,7 @@ impl SchedulerServer {
         Ok(Reply::json(200, &self.handle.snapshot().health()))
     }
 
-    fn page(&self) -> Reply {
+    fn text_page(&self) -> Reply {
         let health = self.handle.snapshot().health();
         let (version, cluster) = (health.version, health.cluster.unwrap_or_default());
         Reply::text(
@@ -398,7 +447,8 @@ impl Handler for SchedulerServer {
     async fn handle(&self, request: Request<Call>) -> Result<Reply, ApiError> {
         let snapshot = || self.handle.snapshot();
         match request.call {
-            Call::Page => Ok(self.page()),
+            Call::Page => Ok(page::front(&request.headers, || self.text_page())),
+            Call::Asset => page::asset(request.param("file"), &request.headers),
             Call::Health => self.health(),
             Call::Register => self.register(&request).await,
             Call::Heartbeat => self.heartbeat(&request).await,
@@ -432,6 +482,7 @@ impl Handler for SchedulerServer {
                 };
                 self.rollout(&request, RolloutCall::Undo { to: asked.to }).await
             }
+            Call::Restart => self.rollout(&request, RolloutCall::Restart).await,
             Call::Cordon => self.set_schedulable(&request, false).await,
             Call::Uncordon => self.set_schedulable(&request, true).await,
             Call::RemoveNode => self.remove_node(&request).await,
@@ -450,8 +501,11 @@ impl Handler for SchedulerServer {
             Call::Explain => one(&request, "id", |id| snapshot().explain(id)),
             Call::History => one(&request, "id", |id| snapshot().history(id)),
             Call::Discover => discover(&snapshot(), request.param("name")),
+            Call::WorkloadLogs => joint::logs(&self.handle, &self.agents, &request),
             Call::Logs => streams::logs(&snapshot(), &self.agents, &request).await,
             Call::Events => streams::events(&self.handle, &request),
+            Call::Backup => backup::backup(&self.handle).await,
+            Call::Stream => live::stream(&self.handle, &self.watchers, &request),
         }
     }
 }
@@ -544,6 +598,10 @@ mod tests {
         for route in ROUTES {
             let reads = route.method == Method::GET;
             let looks = matches!(route.access, Access::Viewer | Access::Public);
+            if route.call == Call::Backup {
+                assert_eq!((reads, route.access), (true, Access::Admin), "it holds all secrets");
+                continue;
+            }
             assert_eq!(reads, looks, "{} {}", route.method, route.path);
             assert!(!(reads && route.body_limit > 0), "{} takes a body", route.path);
         }

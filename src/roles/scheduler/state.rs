@@ -37,6 +37,9 @@ pub struct State {
     /// The last revision number of every name that was ever deleted: numbers
     /// are never reused, so a forgotten container can never pass for a new one.
     pub tombstones: OrdMap<WorkloadId, u64>,
+    /// New revisions of all names have larger numbers than this: those up to it may
+    /// have been given out in a time that a restored backup does not know.
+    pub revisions_above: u64,
     /// The machines.
     pub nodes: OrdMap<NodeId, Arc<Node>>,
     /// Every container that is known of or was ordered.
@@ -59,7 +62,7 @@ pub struct State {
 }
 
 /// A workload and the places it has.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
     /// What the user wants; `replicas` is always filled in.
     pub spec: Arc<WorkloadSpec>,
@@ -80,7 +83,8 @@ pub struct Workload {
     /// there yet or with what they replace not yet gone.
     pub transit: OrdSet<u32>,
     /// The epoch it was created in: a workload of this epoch has nothing to
-    /// recover and need not wait for anybody.
+    /// recover and need not wait for anybody. 0 if its name was used before, for
+    /// what was made under it may still be leaving.
     pub born_epoch: u64,
     /// Its places. There are exactly `desired` of them; numbers may have gaps.
     pub replicas: OrdMap<u32, Replica>,
@@ -338,7 +342,7 @@ pub struct Share {
 }
 
 /// A machine with an agent.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// Its name.
     pub id: NodeId,
@@ -413,7 +417,7 @@ impl Node {
 }
 
 /// One container's one life, as intended and as seen.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
     /// Its id and name.
     pub id: InstanceId,
@@ -500,7 +504,7 @@ pub enum Delivery {
 }
 
 /// The order to stop an instance.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stop {
     /// Why.
     pub cause: StopCause,
@@ -606,6 +610,7 @@ impl State {
             wall: 0,
             workloads: OrdMap::new(),
             tombstones: OrdMap::new(),
+            revisions_above: 0,
             nodes: OrdMap::new(),
             instances: OrdMap::new(),
             cohorts: OrdMap::new(),

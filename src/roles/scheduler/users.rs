@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
+use super::chronicle::rfc3339;
 use super::core::Core;
 use super::message::{Reply, RolloutCall, UserCall};
 use super::rollout::first_heads;
@@ -48,7 +49,8 @@ impl Core {
     fn create(&mut self, by: String, mut spec: WorkloadSpec) -> Result<DeployResponse, ApiError> {
         let name = spec.name.clone();
         let desired = *spec.replicas.get_or_insert(1);
-        let revision = self.state.tombstones.get(&name).copied().unwrap_or(0) + 1;
+        let before = self.state.tombstones.get(&name).copied();
+        let revision = self.next_revision(before.unwrap_or(0));
         let mut revisions = OrdMap::new();
         let first = Revision {
             template: spec.template(),
@@ -69,7 +71,8 @@ impl Core {
             rollout: None,
             outdated: OrdSet::new(),
             transit: OrdSet::new(),
-            born_epoch: self.state.epoch,
+            // What is leaving under this name counts, and may not have been heard of.
+            born_epoch: if before.is_none() { self.state.epoch } else { 0 },
             replicas: OrdMap::new(),
             missing: OrdSet::new(),
             resting: OrdSet::new(),
@@ -97,6 +100,8 @@ impl Core {
     ) -> Result<DeployResponse, ApiError> {
         let name = spec.name.clone();
         let desired = *spec.replicas.get_or_insert(known.desired());
+        // Whoever deploys a file again does not ask for another restart.
+        spec.restarted_at = spec.restarted_at.or_else(|| known.spec.restarted_at.clone());
         let changed = changed_fields(&known.spec, &spec);
         let mut warnings = port_warnings(&spec, desired);
         let template = spec.template();
@@ -157,6 +162,11 @@ impl Core {
             RolloutCall::Abort => self.abort_rollout(by, name)?,
             RolloutCall::Undo { to } => {
                 self.undo_rollout(by, name, to)?;
+            }
+            RolloutCall::Restart => {
+                let mut template = self.known_workload(name)?.spec.template();
+                template.restarted_at = Some(rfc3339(self.state.wall));
+                self.begin_rollout(name, template, by, "restarted");
             }
         }
         let revision = self.known_workload(name)?.revision;
@@ -425,5 +435,6 @@ fn changed_fields(old: &WorkloadSpec, new: &WorkloadSpec) -> Vec<&'static str> {
         "stopGracePeriodSeconds",
         old.stop_grace_period_seconds != new.stop_grace_period_seconds,
     );
+    compare("restartedAt", old.restarted_at != new.restarted_at);
     changed
 }

@@ -43,7 +43,7 @@ impl Snapshot {
         self.state.workloads.get(&name).map(|w| self.view(&name, w))
     }
 
-    fn view(&self, name: &WorkloadId, workload: &Workload) -> WorkloadView {
+    pub(super) fn view(&self, name: &WorkloadId, workload: &Workload) -> WorkloadView {
         let tally = self.state.tally(name);
         WorkloadView {
             spec: workload.spec.as_ref().clone(),
@@ -300,7 +300,7 @@ impl Snapshot {
         self.state.nodes.values().map(|node| self.node(node)).collect()
     }
 
-    fn node(&self, node: &Node) -> NodeView {
+    pub(super) fn node(&self, node: &Node) -> NodeView {
         let silent = self.now.saturating_sub(node.heard_at);
         let mut docker = node.docker.clone();
         docker.for_ms = self.now.saturating_sub(node.docker_since);
@@ -363,7 +363,7 @@ impl Snapshot {
         }
     }
 
-    fn instance(&self, instance: &Instance) -> ContainerInstance {
+    pub(super) fn instance(&self, instance: &Instance) -> ContainerInstance {
         let why = self.why(instance);
         let seen = instance.seen.as_ref();
         let lost = !instance.is_over() && self.state.is_lost(instance);

@@ -235,6 +235,21 @@ impl Watch {
             .collect()
     }
 
+    /// Instances to which this happened more than once.
+    pub fn repeated(&self, action: &str) -> Vec<String> {
+        let mut times: BTreeMap<String, u32> = BTreeMap::new();
+        for event in self.events().into_iter().filter(|event| event.action == action) {
+            *times.entry(event.name).or_default() += 1;
+        }
+        times.into_iter().filter(|(_, times)| *times > 1).map(|(name, _)| name).collect()
+    }
+
+    /// Whatever happened to these containers.
+    pub fn happened_to(&self, containers: &[Container]) -> Vec<DockerEvent> {
+        let is_one = |event: &DockerEvent| containers.iter().any(|c| c.id == event.container);
+        self.events().into_iter().filter(is_one).collect()
+    }
+
     /// The largest number of containers of a workload that ran at once, given
     /// how many ran when the watch began.
     pub fn most_at_once(&self, workload: &str, at_the_beginning: &[Container]) -> usize {

@@ -322,15 +322,29 @@ impl Fleet {
     /// Starts (or starts again) the agent of a node, over its data directory, and
     /// waits until it listens.
     pub async fn start_agent(&mut self, node: &str, env: &[(&str, &str)]) {
+        let directory = self.directory.path().join(node);
+        let process = self.agent_process(node, &directory, &self.api.url, env).await;
+        self.agents.insert(node.to_owned(), process);
+    }
+
+    /// A process that claims to be the agent of a node, over this data directory,
+    /// and reports to this scheduler. Listens when this returns.
+    pub async fn agent_process(
+        &self,
+        node: &str,
+        directory: &Path,
+        scheduler: &str,
+        env: &[(&str, &str)],
+    ) -> Process {
         let mut command = Command::new(&self.binary);
         command
-            .args(["agent", "--scheduler", &self.api.url, "--listen", "127.0.0.1:0"])
+            .args(["agent", "--scheduler", scheduler, "--listen", "127.0.0.1:0"])
             .args(["--node-id", node, "--data-dir"])
-            .arg(self.directory.path().join(node))
+            .arg(directory)
             .envs(env.iter().copied());
         let process = Process::start(&format!("agent {node}"), &mut command);
         announced(&process, "listens on ").await;
-        self.agents.insert(node.to_owned(), process);
+        process
     }
 
     /// The agent of a node.
@@ -345,9 +359,25 @@ impl Fleet {
     /// over the same data.
     pub async fn restart_scheduler(&mut self) {
         self.scheduler.kill();
-        let address = self.api.address().to_owned();
-        self.scheduler = scheduler(&self.binary, self.directory.path(), &address);
+        self.start_scheduler().await;
+    }
+
+    /// Starts the scheduler, which must have ended, again at the same address over
+    /// the same data, and waits until it listens.
+    pub async fn start_scheduler(&mut self) {
+        self.scheduler = self.scheduler_process();
         announced(&self.scheduler, "listens on ").await;
+    }
+
+    /// A scheduler at the same address over the same data, just started.
+    pub fn scheduler_process(&self) -> Process {
+        scheduler(&self.binary, self.directory.path(), self.api.address())
+    }
+
+    /// The scheduler's epoch.
+    pub async fn epoch(&self) -> u64 {
+        let health = self.get_json("/health").await;
+        health["epoch"].as_u64().expect("an epoch")
     }
 }
 

@@ -2,14 +2,17 @@
 //! neither daemon knows of the other and both may publish the same host port.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use bollard::query_parameters::ImportImageOptionsBuilder;
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::StreamExt;
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::docker::Truth;
@@ -54,6 +57,7 @@ pub fn apart<F: Future<Output = ()>>(body: impl FnOnce() -> F + Send + 'static) 
 pub struct SecondDocker {
     process: Process,
     directory: TempDir,
+    options: Vec<String>,
 }
 
 impl SecondDocker {
@@ -63,33 +67,25 @@ impl SecondDocker {
     /// # Panics
     /// When it does not come up.
     pub async fn start(images: &[&str]) -> Self {
+        Self::start_with(images, &[]).await
+    }
+
+    /// The same with more options for `dockerd`.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub async fn start_with(images: &[&str], options: &[&str]) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
         let directory = TempDir::new().expect("a directory");
-        let at = |name: &str| directory.path().join(name);
-        std::fs::write(at("config.json"), "{}").expect("a configuration");
-        let unique = format!("second-{}", std::process::id());
-        let mut command = Command::new("dockerd");
-        command
-            .arg("--data-root")
-            .arg(at("root"))
-            .arg("--exec-root")
-            .arg(at("exec"))
-            .arg("--pidfile")
-            .arg(at("pid"))
-            .arg("--host")
-            .arg(format!("unix://{}", at("sock").display()))
-            .arg("--config-file")
-            .arg(at("config.json"))
-            .args(["--containerd-namespace", &unique])
-            .args(["--containerd-plugins-namespace", &format!("{unique}-plugins")])
-            .env_remove("DOCKER_HOST");
-        let process = Process::start("the second dockerd", &mut command);
-        let second = Self { process, directory };
-        let docker = until("the second Docker daemon to answer", SHORT, || async {
-            let docker = second.docker().map_err(|e| e.to_string())?;
-            docker.ping().await.map_err(|e| e.to_string())?;
-            Ok::<_, String>(docker)
-        })
-        .await;
+        std::fs::write(directory.path().join("config.json"), "{}").expect("a configuration");
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let unique = format!("second-{}-{number}", std::process::id());
+        let mut all: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        all.extend(["--containerd-namespace".to_owned(), unique.clone()]);
+        all.extend(["--containerd-plugins-namespace".to_owned(), format!("{unique}-plugins")]);
+        let process = dockerd(directory.path(), &all);
+        let second = Self { process, directory, options: all };
+        let docker = second.answers().await;
         for image in images {
             let first = Docker::connect_with_defaults().expect("a Docker client");
             let mut archive = Vec::new();
@@ -105,6 +101,43 @@ impl SecondDocker {
             }
         }
         second
+    }
+
+    /// `kill -9`. The containerd that it had started ends with it.
+    ///
+    /// # Panics
+    /// When that does not end.
+    pub async fn kill(&mut self) {
+        self.process.kill();
+        let at = self.directory.path().join("exec/containerd/containerd.pid");
+        let Ok(text) = std::fs::read_to_string(&at) else { return };
+        until("its containerd to end", SHORT, || async {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", text.trim()));
+            let ended = stat.as_ref().map_or(true, |stat| stat.contains(") Z "));
+            if ended { Ok(()) } else { Err(stat.unwrap_or_default()) }
+        })
+        .await;
+        // Where nobody reaps orphans (in a container without an init, for example)
+        // the next daemon would take it for alive for ever.
+        let _ = std::fs::remove_file(&at);
+    }
+
+    /// Starts the daemon, which must have ended, again over the same data.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub async fn start_again(&mut self) {
+        self.process = dockerd(self.directory.path(), &self.options);
+        self.answers().await;
+    }
+
+    async fn answers(&self) -> Docker {
+        until("the second Docker daemon to answer", SHORT, || async {
+            let docker = self.docker().map_err(|e| e.to_string())?;
+            docker.ping().await.map_err(|e| format!("{e}; it said: {}", self.process.output()))?;
+            Ok::<_, String>(docker)
+        })
+        .await
     }
 
     fn socket(&self) -> PathBuf {
@@ -126,13 +159,84 @@ impl SecondDocker {
     }
 }
 
+fn dockerd(directory: &Path, options: &[String]) -> Process {
+    let at = |name: &str| directory.join(name);
+    let mut command = Command::new("dockerd");
+    command
+        .arg("--data-root")
+        .arg(at("root"))
+        .arg("--exec-root")
+        .arg(at("exec"))
+        .arg("--pidfile")
+        .arg(at("pid"))
+        .arg("--host")
+        .arg(format!("unix://{}", at("sock").display()))
+        .arg("--config-file")
+        .arg(at("config.json"))
+        .args(options)
+        .env_remove("DOCKER_HOST");
+    Process::start("the second dockerd", &mut command)
+}
+
 impl Drop for SecondDocker {
     fn drop(&mut self) {
         // Asked nicely it ends its containers and unmounts what it mounted.
         self.process.signal(Signal::SIGTERM);
         let began = std::time::Instant::now();
         while self.process.ended().is_none() && began.elapsed() < LONG {
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(20));
         }
+        end_leftovers(self.directory.path());
     }
+}
+
+/// Ends what a daemon that was killed, or that lets its containers live on, has
+/// left running and mounted: whatever names its directory is its own.
+fn end_leftovers(directory: &Path) {
+    let name = directory.to_string_lossy().into_owned();
+    for _ in 0..50 {
+        let shims = shims_of(&name);
+        if shims.is_empty() {
+            break;
+        }
+        for process in children_of(&shims).into_iter().chain(shims) {
+            let _ = kill(Pid::from_raw(process), Signal::SIGKILL);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    let mut ours: Vec<&str> = points.filter(|point| point.starts_with(&name)).collect();
+    ours.sort_by_key(|point| std::cmp::Reverse(point.len()));
+    for point in ours {
+        let _ = Command::new("umount").args(["--lazy", point]).status();
+    }
+}
+
+/// The shims of a daemon's containers: their command line names its directory.
+fn shims_of(name: &str) -> Vec<i32> {
+    let names_it = |id: &i32| {
+        let line = of_process(*id, "cmdline");
+        line.is_some_and(|line| line.contains(name) && line.contains("containerd-shim"))
+    };
+    all_processes().into_iter().filter(names_it).collect()
+}
+
+fn children_of(parents: &[i32]) -> Vec<i32> {
+    let parent = |id: i32| -> Option<i32> {
+        // `pid (name) state parent …`, where the name may contain anything.
+        let stat = of_process(id, "stat")?;
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    };
+    let is_child = |id: &i32| parent(*id).is_some_and(|parent| parents.contains(&parent));
+    all_processes().into_iter().filter(is_child).collect()
+}
+
+fn all_processes() -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+fn of_process(id: i32, file: &str) -> Option<String> {
+    std::fs::read_to_string(format!("/proc/{id}/{file}")).ok()
 }

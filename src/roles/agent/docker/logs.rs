@@ -2,9 +2,11 @@
 
 use std::pin::Pin;
 
+use bollard::container::LogOutput;
 use bollard::query_parameters::LogsOptionsBuilder;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
+use serde::Serialize;
 
 use super::trouble::{Trouble, within};
 use super::{DockerRuntime, LOOK};
@@ -47,11 +49,18 @@ impl DockerRuntime {
             .follow(query.follow)
             .stdout(query.stdout)
             .stderr(query.stderr)
+            .timestamps(query.lines)
             .tail(&tail)
             .build();
         let log = client.logs(container_id, Some(options));
-        let mut rest =
-            log.map(|piece| piece.map(|it| it.into_bytes()).map_err(Trouble::from)).boxed();
+        let mut marker = query.lines.then(Marker::default);
+        let mut rest = log
+            .map(move |piece| match (piece, &mut marker) {
+                (Ok(piece), Some(marker)) => Ok(marker.lines_of(piece)),
+                (Ok(piece), None) => Ok(piece.into_bytes()),
+                (Err(error), _) => Err(Trouble::from(error)),
+            })
+            .boxed();
         if query.follow {
             return Ok(LogStream { first: None, rest });
         }
@@ -60,6 +69,64 @@ impl DockerRuntime {
             Err(trouble) => return Err(refusal(&trouble)),
         };
         Ok(LogStream { first, rest })
+    }
+}
+
+/// A longer line is told in pieces.
+const LONGEST_LINE: usize = 64 * 1024;
+
+/// Makes lines of what Docker sends: pieces of either stream, each with the time
+/// in front, a long line in several of them.
+#[derive(Default)]
+struct Marker {
+    stdout: Part,
+    stderr: Part,
+}
+
+/// A line that has not ended yet.
+#[derive(Default)]
+struct Part {
+    at: String,
+    text: Vec<u8>,
+}
+
+/// A line as it is told.
+#[derive(Serialize)]
+struct Line<'a> {
+    stream: &'a str,
+    at: &'a str,
+    line: &'a str,
+}
+
+impl Marker {
+    fn lines_of(&mut self, piece: LogOutput) -> Bytes {
+        let stream = if matches!(piece, LogOutput::StdErr { .. }) { "stderr" } else { "stdout" };
+        let part = if stream == "stderr" { &mut self.stderr } else { &mut self.stdout };
+        let message = piece.into_bytes();
+        let space = message.iter().position(|byte| *byte == b' ').unwrap_or(0);
+        let (at, text) = message.split_at(space);
+        if part.text.is_empty() {
+            part.at = String::from_utf8_lossy(at).into_owned();
+        }
+        let mut told = Vec::new();
+        for piece in text.get(1..).unwrap_or_default().split_inclusive(|byte| *byte == b'\n') {
+            part.text.extend_from_slice(piece);
+            if part.text.ends_with(b"\n") || part.text.len() > LONGEST_LINE {
+                part.tell(stream, &mut told);
+            }
+        }
+        told.into()
+    }
+}
+
+impl Part {
+    fn tell(&mut self, stream: &str, told: &mut Vec<u8>) {
+        let text = String::from_utf8_lossy(&self.text);
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        let line = Line { stream, at: &self.at, line: line.strip_suffix('\r').unwrap_or(line) };
+        told.extend(serde_json::to_vec(&line).unwrap_or_default());
+        told.push(b'\n');
+        self.text.clear();
     }
 }
 
@@ -72,5 +139,33 @@ fn refusal(trouble: &Trouble) -> ApiError {
             ApiError::unprocessable("NoLog", format!("Docker has no log of it: {message}."))
         }
         other => ApiError::unavailable("DockerUnavailable", format!("{other}."), 2),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_say_their_stream_and_time() {
+        let mut marker = Marker::default();
+        let out =
+            |text: &str| LogOutput::StdOut { message: Bytes::copy_from_slice(text.as_bytes()) };
+        let err =
+            |text: &str| LogOutput::StdErr { message: Bytes::copy_from_slice(text.as_bytes()) };
+        let mut told = |piece| String::from_utf8(marker.lines_of(piece).to_vec()).unwrap();
+        assert_eq!(
+            told(out("2026-11-22T10:00:00.5Z a \"b\"\r\n")),
+            "{\"stream\":\"stdout\",\"at\":\"2026-11-22T10:00:00.5Z\",\"line\":\"a \\\"b\\\"\"}\n"
+        );
+        // A long line comes in pieces, and the other stream in between.
+        assert_eq!(told(out("2026-11-22T10:00:01Z begin, ")), "");
+        assert!(told(err("2026-11-22T10:00:02Z oops\n")).contains("\"stderr\""));
+        let end = told(out("2026-11-22T10:00:03Z end\n"));
+        assert!(end.contains("\"begin, end\"") && end.contains("10:00:01Z"), "{end}");
+        // An empty line, and one that never ends.
+        assert!(told(out("2026-11-22T10:00:04Z \n")).contains("\"line\":\"\""));
+        let endless = format!("2026-11-22T10:00:05Z {}", "x".repeat(LONGEST_LINE + 1));
+        assert!(told(out(&endless)).ends_with("\"}\n"));
     }
 }

@@ -115,6 +115,10 @@ pub(super) fn create_reason(said: &str) -> (Reason, String) {
 }
 
 /// Why a container could not be started: the word and the sentence.
+///
+/// A daemon that was killed in the middle of a start does not know the process
+/// that it had made, and refuses to start the container again. That is no fault of
+/// what was to be started.
 pub(super) fn start_reason(said: &str, ports: &[BoundPort]) -> (Reason, String) {
     let lower = said.to_ascii_lowercase();
     if ["port is already allocated", "address already in use"].iter().any(|p| lower.contains(p)) {
@@ -130,6 +134,15 @@ pub(super) fn start_reason(said: &str, ports: &[BoundPort]) -> (Reason, String) 
             None => format!("a host port it needs is taken by something else (Docker: {said})"),
         };
         return (Reason::PortTaken, text);
+    }
+    if lower.contains("id already in use")
+        || (lower.contains("task ") && lower.contains("already exists"))
+    {
+        let text = format!(
+            "Docker was interrupted while it started this and has lost sight of its process, which \
+             may still run; `ctr --namespace moby tasks list` on the node shows it (Docker: {said})"
+        );
+        return (Reason::DockerUnavailable, text);
     }
     if lower.contains("cannot assign requested address") {
         let text = format!("the node's address is none of this machine (Docker: {said})");
@@ -223,6 +236,17 @@ mod tests {
             ),
             "it would not fit the next time either; another node may have room"
         );
+    }
+
+    #[test]
+    fn what_docker_has_lost_sight_of_is_dockers_trouble() {
+        for said in ["id already in use", "task 0f3a: already exists"] {
+            let (reason, text) = start_reason(said, &[]);
+            assert_eq!(reason, Reason::DockerUnavailable, "{said}");
+            assert!(text.contains("may still run") && text.contains(said), "{text}");
+        }
+        let said = "OCI runtime create failed: mkdir /x: file already exists";
+        assert_eq!(start_reason(said, &[]).0, Reason::StartFailed);
     }
 
     #[test]

@@ -88,7 +88,8 @@ impl Judge {
                 match step {
                     RolloutCall::Pause => wanted.paused = true,
                     RolloutCall::Resume | RolloutCall::Abort => wanted.paused = false,
-                    RolloutCall::Start { .. } | RolloutCall::Undo { .. } => {}
+                    RolloutCall::Start { .. } | RolloutCall::Undo { .. } | RolloutCall::Restart => {
+                    }
                 }
             }
         }

@@ -1,0 +1,140 @@
+// A spec while it is being written: everything is text, as people type it. What
+// is no number stays text, so that the scheduler can say what is wrong with it.
+
+import type { Spec } from "../state/types.ts";
+
+export interface DraftPort {
+  containerPort: string;
+  hostPort: string;
+  protocol: string;
+  fixed: boolean;
+}
+
+export interface Draft {
+  name: string;
+  image: string;
+  replicas: string;
+  command: string;
+  args: string;
+  env: { key: string; value: string }[];
+  ports: DraftPort[];
+  restartPolicy: string;
+  pullPolicy: string;
+  probe: boolean;
+  path: string;
+  port: string;
+  intervalSeconds: string;
+  timeoutSeconds: string;
+  failureThreshold: string;
+  startupSeconds: string;
+  stopGracePeriodSeconds: string;
+  minReadySeconds: string;
+  maxSurge: string;
+  maxUnavailable: string;
+  progressDeadlineSeconds: string;
+  drainSeconds: string;
+  /** What the form has no field for, kept as it was. */
+  rest: Record<string, unknown>;
+}
+
+const text = (value: unknown): string =>
+  value === undefined || value === null ? "" : String(value);
+const lines = (value: string[] | undefined): string => (value ?? []).join("\n");
+
+export function draftOf(spec: Spec): Draft {
+  const {
+    name,
+    image,
+    replicas,
+    command,
+    args,
+    env,
+    ports,
+    restartPolicy,
+    pullPolicy,
+    healthCheck: check,
+    stopGracePeriodSeconds,
+    minReadySeconds,
+    strategy,
+    ...rest
+  } = spec;
+  return {
+    name: text(name),
+    image: text(image),
+    replicas: text(replicas),
+    command: lines(command),
+    args: lines(args),
+    env: Object.entries(env ?? {}).map(([key, value]) => ({ key, value: text(value) })),
+    ports: (ports ?? []).map((port) => ({
+      containerPort: text(port.containerPort),
+      hostPort: port.hostPort ? text(port.hostPort) : "",
+      protocol: port.protocol ?? "tcp",
+      fixed: port.fixed === true,
+    })),
+    restartPolicy: restartPolicy ?? "always",
+    pullPolicy: pullPolicy ?? "ifNotPresent",
+    probe: check !== undefined && check !== null,
+    path: text(check?.path),
+    port: text(check?.port),
+    intervalSeconds: text(check?.intervalSeconds),
+    timeoutSeconds: text(check?.timeoutSeconds),
+    failureThreshold: text(check?.failureThreshold),
+    startupSeconds: text(check?.startupSeconds),
+    stopGracePeriodSeconds: text(stopGracePeriodSeconds),
+    minReadySeconds: text(minReadySeconds),
+    maxSurge: text(strategy?.maxSurge),
+    maxUnavailable: text(strategy?.maxUnavailable),
+    progressDeadlineSeconds: text(strategy?.progressDeadlineSeconds),
+    drainSeconds: text(strategy?.drainSeconds),
+    rest,
+  };
+}
+
+const isNumber = (value: string): boolean => /^-?\d+(\.\d+)?$/.test(value.trim());
+
+/** A number if it is one. */
+const typed = (value: string): number | string =>
+  isNumber(value) ? Number(value.trim()) : value.trim();
+
+/** The fields that say something. */
+function said(fields: Record<string, string>): Record<string, number | string> {
+  const filled = Object.entries(fields).filter(([, value]) => value.trim() !== "");
+  return Object.fromEntries(filled.map(([key, value]) => [key, typed(value)]));
+}
+
+const split = (value: string): string[] => value.split("\n").filter((line) => line !== "");
+
+export function specOf(draft: Draft): Record<string, unknown> {
+  const ports = draft.ports.map(({ containerPort, hostPort, protocol, fixed }) => ({
+    ...said({ containerPort, hostPort }),
+    ...(protocol === "tcp" ? {} : { protocol }),
+    ...(fixed ? { fixed } : {}),
+  }));
+  const { path, port, intervalSeconds, timeoutSeconds, failureThreshold, startupSeconds } = draft;
+  const { maxSurge, maxUnavailable, progressDeadlineSeconds, drainSeconds } = draft;
+  const probe = {
+    ...(path.trim() ? { path: path.trim() } : {}),
+    ...said({ port, intervalSeconds, timeoutSeconds, failureThreshold, startupSeconds }),
+  };
+  const strategy = said({ maxSurge, maxUnavailable, progressDeadlineSeconds, drainSeconds });
+  const command = split(draft.command);
+  const args = split(draft.args);
+  const { stopGracePeriodSeconds, minReadySeconds, replicas } = draft;
+  return {
+    name: draft.name.trim(),
+    image: draft.image.trim(),
+    ...said({ replicas }),
+    ...(command.length > 0 ? { command } : {}),
+    ...(args.length > 0 ? { args } : {}),
+    ...(draft.env.length > 0
+      ? { env: Object.fromEntries(draft.env.map(({ key, value }) => [key.trim(), value])) }
+      : {}),
+    ...(ports.length > 0 ? { ports } : {}),
+    ...(draft.restartPolicy === "always" ? {} : { restartPolicy: draft.restartPolicy }),
+    ...(draft.probe ? { healthCheck: probe } : {}),
+    ...(draft.pullPolicy === "ifNotPresent" ? {} : { pullPolicy: draft.pullPolicy }),
+    ...said({ stopGracePeriodSeconds, minReadySeconds }),
+    ...(Object.keys(strategy).length > 0 ? { strategy } : {}),
+    ...draft.rest,
+  };
+}

@@ -1,0 +1,386 @@
+// The form of a spec. Each field knows its name in the spec, so that what the
+// scheduler says about `ports[0].hostPort` is shown there.
+
+import { createContext, type ReactNode, useContext, useId } from "react";
+import type { Draft, DraftPort } from "../lib/draft.ts";
+import type { Refusal } from "../state/http.ts";
+
+const Trouble = createContext<Refusal | undefined>(undefined);
+
+interface Props {
+  draft: Draft;
+  change: (draft: Draft) => void;
+  refusal: Refusal | undefined;
+  fixedName: boolean;
+}
+
+type Texts = { [K in keyof Draft]: Draft[K] extends string ? K : never }[keyof Draft];
+
+export function SpecForm({ draft, change, refusal, fixedName }: Props) {
+  const set = (part: Partial<Draft>) => change({ ...draft, ...part });
+  const text = (key: Texts) => ({
+    value: draft[key],
+    change: (value: string) => set({ [key]: value }),
+  });
+  const setPort = (index: number, part: Partial<DraftPort>) =>
+    set({ ports: draft.ports.map((port, at) => (at === index ? { ...port, ...part } : port)) });
+  const setEnv = (index: number, part: Partial<{ key: string; value: string }>) =>
+    set({ env: draft.env.map((pair, at) => (at === index ? { ...pair, ...part } : pair)) });
+  const advanced = [
+    "pullPolicy",
+    "stopGracePeriodSeconds",
+    "minReadySeconds",
+    "strategy",
+    "command",
+    "args",
+  ].some((field) => refusal?.field?.startsWith(field));
+  return (
+    <Trouble.Provider value={refusal}>
+      <fieldset className="panel form">
+        <legend>What</legend>
+        <Field
+          path="name"
+          label="Name"
+          hint="small letters, digits and -"
+          {...text("name")}
+          readOnly={fixedName}
+        />
+        <Field path="image" label="Image" hint="as for docker run" {...text("image")} wide />
+        <Field path="replicas" label="Replicas" hint="how many" numeric {...text("replicas")} />
+        <Choice
+          path="restartPolicy"
+          label="When one ends"
+          {...text("restartPolicy")}
+          options={[
+            ["always", "start it again"],
+            ["onFailure", "start it again if it failed"],
+            ["never", "leave it"],
+          ]}
+        />
+      </fieldset>
+
+      <fieldset className="panel form">
+        <legend>Ports</legend>
+        {draft.ports.map((port, index) => (
+          // biome-ignore lint/suspicious/noArrayIndexKey: rows have no other identity
+          <div className="row" key={index}>
+            <Field
+              path={`ports[${index}].containerPort`}
+              label="In the container"
+              numeric
+              value={port.containerPort}
+              change={(value) => setPort(index, { containerPort: value })}
+            />
+            <Field
+              path={`ports[${index}].hostPort`}
+              label="On the node"
+              hint="Docker picks"
+              numeric
+              value={port.hostPort}
+              change={(value) => setPort(index, { hostPort: value })}
+            />
+            <Choice
+              path={`ports[${index}].protocol`}
+              label="Protocol"
+              value={port.protocol}
+              change={(protocol) => setPort(index, { protocol })}
+              options={[
+                ["tcp", "tcp"],
+                ["udp", "udp"],
+              ]}
+            />
+            <Check
+              label="exactly that one"
+              checked={port.fixed}
+              change={(fixed) => setPort(index, { fixed })}
+            />
+            <Remove
+              what={`port ${index + 1}`}
+              onClick={() => set({ ports: draft.ports.filter((_, at) => at !== index) })}
+            />
+          </div>
+        ))}
+        <button
+          type="button"
+          className="button small"
+          onClick={() =>
+            set({
+              ports: [
+                ...draft.ports,
+                { containerPort: "", hostPort: "", protocol: "tcp", fixed: false },
+              ],
+            })
+          }
+        >
+          + port
+        </button>
+      </fieldset>
+
+      <fieldset className="panel form">
+        <legend>Health</legend>
+        <Check
+          label="Probe it over HTTP"
+          checked={draft.probe}
+          change={(probe) => set({ probe })}
+        />
+        {draft.probe && (
+          <>
+            <Field
+              path="healthCheck.port"
+              label="Port"
+              hint="a container port"
+              numeric
+              {...text("port")}
+            />
+            <Field path="healthCheck.path" label="Path" hint="/" {...text("path")} />
+            <Field
+              path="healthCheck.intervalSeconds"
+              label="Every (s)"
+              hint="5"
+              numeric
+              {...text("intervalSeconds")}
+            />
+            <Field
+              path="healthCheck.timeoutSeconds"
+              label="Time-out (s)"
+              hint="2"
+              numeric
+              {...text("timeoutSeconds")}
+            />
+            <Field
+              path="healthCheck.failureThreshold"
+              label="Unhealthy after"
+              hint="3 failures"
+              numeric
+              {...text("failureThreshold")}
+            />
+            <Field
+              path="healthCheck.startupSeconds"
+              label="May take to start (s)"
+              hint="60"
+              numeric
+              {...text("startupSeconds")}
+            />
+          </>
+        )}
+      </fieldset>
+
+      <fieldset className="panel form">
+        <legend>Environment</legend>
+        {draft.env.map((pair, index) => (
+          // biome-ignore lint/suspicious/noArrayIndexKey: rows have no other identity
+          <div className="row" key={index}>
+            <Field
+              path={`env.${pair.key}`}
+              label="Variable"
+              value={pair.key}
+              change={(key) => setEnv(index, { key })}
+            />
+            <Field
+              path={`env.${pair.key}.value`}
+              label="Value"
+              value={pair.value}
+              change={(value) => setEnv(index, { value })}
+              wide
+            />
+            <Remove
+              what={`variable ${index + 1}`}
+              onClick={() => set({ env: draft.env.filter((_, at) => at !== index) })}
+            />
+          </div>
+        ))}
+        <button
+          type="button"
+          className="button small"
+          onClick={() => set({ env: [...draft.env, { key: "", value: "" }] })}
+        >
+          + variable
+        </button>
+      </fieldset>
+
+      <details className="panel" open={advanced || undefined}>
+        <summary>More: command, change and stop</summary>
+        <div className="form">
+          <Lines path="command" label="Command, one word per line" {...text("command")} />
+          <Lines path="args" label="Arguments, one per line" {...text("args")} />
+          <Choice
+            path="pullPolicy"
+            label="Pull the image"
+            {...text("pullPolicy")}
+            options={[
+              ["ifNotPresent", "if it is not there"],
+              ["always", "always"],
+              ["never", "never"],
+            ]}
+          />
+          <Field
+            path="stopGracePeriodSeconds"
+            label="To stop (s)"
+            hint="10"
+            numeric
+            {...text("stopGracePeriodSeconds")}
+          />
+          <Field
+            path="minReadySeconds"
+            label="Healthy before ready (s)"
+            hint="0"
+            numeric
+            {...text("minReadySeconds")}
+          />
+          <Field
+            path="strategy.maxSurge"
+            label="More than wanted, at most"
+            hint="1, or 25%"
+            {...text("maxSurge")}
+          />
+          <Field
+            path="strategy.maxUnavailable"
+            label="Fewer than wanted, at most"
+            hint="0, or 25%"
+            {...text("maxUnavailable")}
+          />
+          <Field
+            path="strategy.progressDeadlineSeconds"
+            label="To get ready, else abort (s)"
+            hint="60"
+            numeric
+            {...text("progressDeadlineSeconds")}
+          />
+          <Field
+            path="strategy.drainSeconds"
+            label="Serve on before stop (s)"
+            hint="1"
+            numeric
+            {...text("drainSeconds")}
+          />
+        </div>
+      </details>
+    </Trouble.Provider>
+  );
+}
+
+interface FieldProps {
+  path: string;
+  label: string;
+  value: string;
+  change: (value: string) => void;
+  hint?: string;
+  numeric?: boolean;
+  wide?: boolean;
+  readOnly?: boolean;
+}
+
+/** What the scheduler says about this very field. */
+function useTrouble(path: string): string | undefined {
+  const refusal = useContext(Trouble);
+  return refusal?.field === path ? refusal.message : undefined;
+}
+
+function Labelled(props: {
+  path: string;
+  label: string;
+  wide?: boolean | undefined;
+  children: (given: {
+    id: string;
+    "aria-invalid": boolean;
+    "aria-describedby"?: string;
+  }) => ReactNode;
+}) {
+  const { path, label, wide, children } = props;
+  const trouble = useTrouble(path);
+  const id = useId();
+  return (
+    <div className={wide ? "field wide" : "field"} data-field={path}>
+      <label htmlFor={id}>{label}</label>
+      {children({
+        id,
+        "aria-invalid": trouble !== undefined,
+        ...(trouble ? { "aria-describedby": `${id}-trouble` } : {}),
+      })}
+      {trouble && (
+        <span className="field-trouble" id={`${id}-trouble`}>
+          {trouble}
+        </span>
+      )}
+    </div>
+  );
+}
+
+function Field({ path, label, value, change, hint, numeric, wide, readOnly }: FieldProps) {
+  return (
+    <Labelled path={path} label={label} wide={wide}>
+      {(given) => (
+        <input
+          {...given}
+          value={value}
+          placeholder={hint}
+          readOnly={readOnly}
+          inputMode={numeric ? "numeric" : "text"}
+          spellCheck={false}
+          autoCapitalize="none"
+          autoComplete="off"
+          onChange={(event) => change(event.target.value)}
+        />
+      )}
+    </Labelled>
+  );
+}
+
+function Lines({ path, label, value, change }: FieldProps) {
+  return (
+    <Labelled path={path} label={label} wide>
+      {(given) => (
+        <textarea
+          {...given}
+          rows={2}
+          value={value}
+          spellCheck={false}
+          onChange={(event) => change(event.target.value)}
+        />
+      )}
+    </Labelled>
+  );
+}
+
+function Choice(props: FieldProps & { options: readonly (readonly [string, string])[] }) {
+  const { path, label, value, change, options } = props;
+  return (
+    <Labelled path={path} label={label}>
+      {(given) => (
+        <select {...given} value={value} onChange={(event) => change(event.target.value)}>
+          {options.map(([option, words]) => (
+            <option key={option} value={option}>
+              {words}
+            </option>
+          ))}
+        </select>
+      )}
+    </Labelled>
+  );
+}
+
+function Check(props: { label: string; checked: boolean; change: (checked: boolean) => void }) {
+  return (
+    <label className="check">
+      <input
+        type="checkbox"
+        checked={props.checked}
+        onChange={(event) => props.change(event.target.checked)}
+      />
+      {props.label}
+    </label>
+  );
+}
+
+function Remove({ what, onClick }: { what: string; onClick: () => void }) {
+  return (
+    <button
+      type="button"
+      className="button quiet small"
+      aria-label={`Remove ${what}`}
+      onClick={onClick}
+    >
+      <span aria-hidden="true">×</span>
+    </button>
+  );
+}

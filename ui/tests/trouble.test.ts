@@ -1,0 +1,216 @@
+// When things go wrong: the scheduler is killed, and instances are hostile.
+
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+import type { Browser } from "playwright-core";
+import type { Changes, ClusterState } from "../src/state/types.ts";
+import { Fleet, hello, openTab, startBrowser, until, visit } from "./kit.ts";
+
+let fleet: Fleet;
+let browser: Browser;
+
+before(async () => {
+  [fleet, browser] = await Promise.all([Fleet.start(2), startBrowser()]);
+  await fleet.api.send("POST", "/deploy", hello("web", 2));
+  await fleet.api.ready("web", 2);
+});
+
+after(async () => {
+  await browser?.close();
+  await fleet?.stop();
+});
+
+/** Text that would do something if it were taken for markup. */
+const EVIL = `"><img src=x onerror="window.pwned=1"><script>window.pwned=2</script>`;
+
+describe("in trouble", { timeout: 300_000 }, () => {
+  it("says when the scheduler is gone, and is live again when it is back", async () => {
+    const { page, complaints, context } = await openTab(browser, fleet.api.url);
+    await visit(page, "#/");
+    await page.locator("[data-instance].look-ready").first().waitFor();
+    await page.getByText("live", { exact: true }).waitFor();
+    await fleet.killScheduler();
+    const banner = page.getByRole("alert").getByText("The scheduler is not heard.");
+    await banner.waitFor();
+    // What was seen last stays.
+    assert.ok((await page.locator("[data-instance]").count()) >= 2);
+    await fleet.startScheduler();
+    await banner.waitFor({ state: "detached" });
+    await page.getByText("live", { exact: true }).waitFor();
+    await page.getByText("Everything is as wanted.").waitFor();
+    // And it is truly live.
+    await fleet.api.send("PUT", "/workloads/web/scale", { replicas: 3 });
+    await page.locator("[data-workload='web'] .workload-count").getByText("3/3").waitFor();
+    assert.deepEqual(complaints, []);
+    await context.close();
+  });
+
+  it("goes on where it was, without losing or doubling an event", async () => {
+    const { page, context } = await openTab(browser, fleet.api.url);
+    await visit(page, "#/timeline");
+    const shown = page.getByLabel("Events, newest first").locator(".event-text");
+    await shown.first().waitFor();
+    await context.setOffline(true);
+    await page.evaluate(() => dispatchEvent(new Event("offline")));
+    await fleet.api.send("PUT", "/workloads/web/scale", { replicas: 2 });
+    await fleet.api.ready("web", 2);
+    await context.setOffline(false);
+    await shown.getByText(/scaled web from 3 to 2/).waitFor();
+    const texts = await shown.allInnerTexts();
+    assert.equal(texts.filter((text) => /scaled web from 3 to 2/.test(text)).length, 1);
+    await context.close();
+  });
+
+  it("takes what an instance writes for text", async () => {
+    const { page, complaints, context } = await openTab(browser, fleet.api.url);
+    await visit(page, "#/logs/web");
+    const { endpoints } = await fleet.api.get<{ endpoints: { address: string }[] }>(
+      "/discover/web",
+    );
+    const address = endpoints[0]?.address ?? "";
+    await fetch(`http://${address}/log?line=${encodeURIComponent(EVIL)}`);
+    await page.getByRole("region", { name: "Log lines" }).getByText(EVIL).waitFor();
+    assert.equal(await page.evaluate("window.pwned"), undefined);
+    assert.deepEqual(complaints, []);
+    await context.close();
+  });
+
+  it("takes hostile text for text in every field there is", async () => {
+    const { page, complaints, context } = await openTab(browser, fleet.api.url);
+    const { cluster } = await fleet.api.get<{ cluster: string }>("/health");
+    const state = hostileState(cluster);
+    const changes: Changes = { events: state.events, workloads: state.workloads };
+    const message = (name: string, value: object) =>
+      `id: 1\nevent: ${name}\ndata: ${JSON.stringify(value)}\n\n`;
+    await page.route("**/stream*", (route) =>
+      route.fulfill({
+        contentType: "text/event-stream",
+        body: message("state", state) + message("changes", changes),
+      }),
+    );
+    await page.route("**/history", (route) =>
+      route.fulfill({
+        json: [
+          {
+            ...{ revision: 1, at: EVIL, by: EVIL, why: EVIL, outcome: EVIL },
+            ...{ current: false, head: false, template: { image: EVIL } },
+          },
+          {
+            ...{ revision: 2, at: EVIL, by: EVIL, why: EVIL },
+            ...{
+              current: true,
+              head: true,
+              template: { image: `${EVIL}2`, env: { [EVIL]: EVIL } },
+            },
+          },
+        ],
+      }),
+    );
+    const name = encodeURIComponent(EVIL);
+    const places = ["#/", `#/workloads/${name}`, `#/nodes/${name}`, `#/instances/${name}`];
+    places.push("#/timeline", `#/logs/${name}`, `#/deploy/${name}`);
+    for (const place of places) {
+      await visit(page, place);
+      const seen = await until(`the text at ${place}`, async () => {
+        const text = await page.locator("main").innerText();
+        const values = await page
+          .locator("main input, main textarea")
+          .evaluateAll((all) => all.map((one) => (one as HTMLInputElement).value));
+        return [text, ...values].join("\n").includes("onerror=") && text;
+      });
+      assert.ok(seen);
+      const alive = await page.evaluate(
+        () =>
+          document.querySelectorAll("main img, main script, main iframe, main [onerror]").length,
+      );
+      assert.equal(alive, 0, place);
+      const links = await page
+        .locator("a")
+        .evaluateAll((all) => all.map((one) => (one as HTMLAnchorElement).protocol));
+      assert.ok(
+        links.every((protocol) => protocol === "http:"),
+        `${place}: ${links}`,
+      );
+    }
+    await visit(page, `#/workloads/${name}`);
+    await page.getByRole("button", { name: "Diff" }).click();
+    await page.locator(".diff").waitFor();
+    assert.equal(await page.evaluate("window.pwned"), undefined);
+    assert.deepEqual(complaints, []);
+    await context.close();
+  });
+
+  it("is served with the rules that keep it so", async () => {
+    const html = { accept: "text/html,application/xhtml+xml" };
+    const page = await fetch(`${fleet.api.url}/`, { headers: html });
+    const policy = page.headers.get("content-security-policy") ?? "";
+    for (const rule of [
+      "default-src 'none'",
+      "script-src 'self'",
+      "connect-src 'self'",
+      "frame-ancestors 'none'",
+      "base-uri 'none'",
+      "require-trusted-types-for 'script'",
+    ]) {
+      assert.ok(policy.includes(rule), `${rule} in ${policy}`);
+    }
+    assert.ok(!/unsafe|\*/.test(policy), policy);
+    assert.equal(page.headers.get("x-content-type-options"), "nosniff");
+    assert.equal(page.headers.get("cache-control"), "no-cache");
+    assert.equal(page.headers.get("access-control-allow-origin"), null);
+    const text = await page.text();
+    const script = text.match(/\/assets\/[\w.-]+\.js/)?.[0];
+    assert.ok(script, text);
+    const asset = await fetch(fleet.api.url + script);
+    assert.match(asset.headers.get("cache-control") ?? "", /immutable/);
+    assert.match(asset.headers.get("content-type") ?? "", /^text\/javascript/);
+    const etag = page.headers.get("etag") ?? "";
+    const again = await fetch(`${fleet.api.url}/`, { headers: { ...html, "if-none-match": etag } });
+    assert.equal(again.status, 304);
+    // To those who do not ask for a page, text.
+    const plain = await fetch(`${fleet.api.url}/`, { headers: { accept: "*/*" } });
+    assert.match(plain.headers.get("content-type") ?? "", /^text\/plain/);
+  });
+});
+
+/** A cluster in which everything that is text is hostile. */
+function hostileState(cluster: string): ClusterState {
+  const rollout = { from: 1, to: 2, state: "rolling", updated: 0, total: 1 } as const;
+  return {
+    ...{ cluster, epoch: 1, version: EVIL, instancesTotal: 1, resumed: false },
+    nodes: [
+      {
+        ...{ id: EVIL, address: `javascript:window.pwned=3//${EVIL}`, status: "alive" },
+        ...{ schedulable: true, lastHeartbeatSecondsAgo: 1, instances: 1 },
+        ...{ docker: { state: "ok", forMs: 1, message: EVIL }, version: EVIL, message: EVIL },
+      },
+    ],
+    workloads: [
+      {
+        spec: {
+          ...{ name: EVIL, image: EVIL, command: [EVIL], args: [EVIL], env: { [EVIL]: EVIL } },
+          ...{ ports: [{ containerPort: 80 }], healthCheck: { path: EVIL, port: 80 } },
+        },
+        ...{ revision: 2, desired: 1, running: 1, ready: 1, pending: 0, waiting: 0, done: 0 },
+        ...{ stopping: 0, restarts: 0 },
+        reasons: [{ reason: EVIL, message: EVIL, instanceId: EVIL, nodeId: EVIL }],
+        rollout: { ...rollout, why: EVIL, waitingFor: EVIL },
+      },
+    ],
+    instances: [
+      {
+        ...{ id: EVIL, containerId: EVIL, workloadId: EVIL, replica: 0, revision: 2 },
+        ...{ nodeId: EVIL, image: EVIL, phase: "running", health: "healthy", ready: true },
+        ...{ ip: EVIL, restarts: 0, startedAt: EVIL, reason: EVIL, message: EVIL },
+        ...{ replaces: EVIL, runningForMs: 1000 },
+        ports: [{ containerPort: 80, hostPort: 80, protocol: "tcp" }],
+      },
+    ],
+    events: [
+      {
+        ...{ seq: 1, at: EVIL, kind: EVIL, workload: EVIL, node: EVIL, instance: EVIL },
+        message: EVIL,
+      },
+    ],
+  };
+}
