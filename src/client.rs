@@ -185,8 +185,7 @@ impl Client {
     /// Rolls a workload to new instances of the same. Answers with the revision
     /// that is now wanted.
     pub async fn restart(&self, id: &str) -> Result<DeployResponse, ClientError> {
-        let path = format!("{}/restart", query::workload(id).path());
-        self.request(Method::POST, &path, NO_BODY, self.timeout).await
+        self.once(&format!("{}/restart", query::workload(id).path()), NO_BODY).await
     }
 
     async fn steer_rollout<B: Serialize>(
@@ -195,10 +194,18 @@ impl Client {
         step: &str,
         body: Option<&B>,
     ) -> Result<DeployResponse, ClientError> {
-        let url = self.url(&format!("{}/{step}", query::rollout(id).path()));
-        // Undone twice is done again.
+        self.once(&format!("{}/{step}", query::rollout(id).path()), body).await
+    }
+
+    /// Never a second time by itself: undone twice is done again, and restarted
+    /// twice are two revisions.
+    async fn once<B: Serialize>(
+        &self,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<DeployResponse, ClientError> {
         let transport = self.transport.clone().asking_once();
-        exchange(&transport, Method::POST, &url, body, self.timeout).await
+        exchange(&transport, Method::POST, &self.url(path), body, self.timeout).await
     }
 
     /// All nodes.
