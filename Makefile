@@ -12,8 +12,18 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # More options for `kube-lite dev`, e.g. make dev ARGS="--nodes 5"
 ARGS ?=
 
+# How many seeds of the simulator, from which on and on how many threads: make soak SEEDS=100000 FROM=5001 JOBS=4
+SEEDS ?= 10000
+FROM ?= 1
+JOBS ?=
+# The seed that make replay tells of, and for how long make mutants goes on.
+SEED ?=
+MINUTES ?= 45
+SIM := --locked --profile sim -p kube-lite-sim
+
 .DEFAULT_GOAL := help
-.PHONY: help dev test build ui image fmt lint screenshots benchui clean docker test-tools cargo clippy rustfmt fmtcheck
+.PHONY: help dev test soak replay mutants build ui image fmt lint screenshots benchui clean docker test-tools cargo clippy \
+	rustfmt fmtcheck
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS='	' read -r name what; do \
@@ -25,9 +35,23 @@ dev: docker build image ## three nodes and a sample app on this machine's Docker
 
 test: docker test-tools ui image fmtcheck lint ## every test there is, formatting and lints included
 	@echo '==> running the tests'
-	@$(RUN) $(CARGO) test --locked --workspace --no-fail-fast
-	@echo '==> running the browser tests'
-	@KUBE_LITE_BIN='$(abspath $(TARGET))/debug/kube-lite' $(RUN) scripts/ui test
+	@status=0; \
+	$(RUN) $(CARGO) test --locked --workspace --exclude kube-lite-sim --no-fail-fast || status=$$?; \
+	echo '==> running the simulator'; \
+	$(RUN) $(CARGO) test $(SIM) --no-fail-fast || status=$$?; \
+	echo '==> running the browser tests'; \
+	KUBE_LITE_BIN='$(abspath $(TARGET))/debug/kube-lite' $(RUN) scripts/ui test || status=$$?; \
+	exit $$status
+
+soak: cargo ## many more seeds of the simulator: make soak SEEDS=100000 [JOBS=] [FROM=]
+	@$(RUN) $(CARGO) run --quiet $(SIM) -- --seeds $(SEEDS) --from $(FROM) $(if $(JOBS),--jobs $(JOBS))
+
+replay: cargo ## what happens in one seed, line by line: make replay SEED=123
+	@[ -n '$(SEED)' ] || { echo 'error: which seed? make replay SEED=123' >&2; exit 2; }
+	@$(RUN) $(CARGO) run --quiet $(SIM) -- --seed $(SEED) --trace
+
+mutants: cargo ## change the decisions one by one, and see whether a test notices: make mutants [MINUTES=45]
+	@MINUTES='$(MINUTES)' $(RUN) scripts/mutants
 
 ui: ## the dashboard, which is compiled into the binary
 	@$(RUN) scripts/ui build
@@ -47,7 +71,8 @@ fmt: rustfmt ## format the code
 
 lint: clippy ## clippy, with warnings as errors
 	@echo '==> linting'
-	@$(RUN) $(CARGO) clippy --quiet --locked --workspace --all-targets -- -D warnings
+	@$(RUN) $(CARGO) clippy --quiet --locked --workspace --exclude kube-lite-sim --all-targets -- -D warnings
+	@$(RUN) $(CARGO) clippy --quiet --locked -p kube-lite-sim --all-targets -- -D warnings
 	@$(RUN) scripts/ui check
 
 screenshots: docker test-tools build image ## the pictures in the README, made anew by the browser tests

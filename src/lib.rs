@@ -37,4 +37,5 @@ pub mod client;
 pub mod http;
 pub mod model;
 pub mod paths;
+pub mod planted;
 pub mod roles;

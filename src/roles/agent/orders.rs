@@ -14,6 +14,7 @@ use super::instance::{Instance, Leaving};
 use super::message::Input;
 use crate::model::wire::{Fence, OrderAccepted, RunOrder, RunRequest, StopRequest};
 use crate::model::{ApiError, ClusterId, InstanceId};
+use crate::planted::{Fault, planted};
 
 /// The longest id that is taken; Docker itself has no limit.
 const LONGEST_ID: usize = 128;
@@ -135,6 +136,8 @@ impl AgentCore {
         self.check_fence(&request.fence)?;
         check_id(id)?;
         let seq = self.contact.seq;
+        let successor = self.own_successor(id).filter(|_| planted(Fault::StopTakesSuccessor));
+        let id = successor.as_ref().unwrap_or(id);
         let Some(instance) = self.instances.get(id) else {
             let known = self.tombstones.get(id).map(|stone| stone.seq);
             if known.is_none() {
@@ -154,6 +157,9 @@ impl AgentCore {
 
     /// Remembers that `id` must not come back.
     pub(super) fn bury(&mut self, id: &InstanceId, seq: u64, grave: Grave) {
+        if planted(Fault::TombstoneForgotten) {
+            return;
+        }
         let stone = Tombstone { step: self.steps, seq, grave };
         self.tombstones.put(id, stone, self.timing.tombstones_kept);
     }
@@ -200,7 +206,8 @@ impl AgentCore {
         if fence.node != self.identity.node {
             return refuse(&format!("this is node {}, not {}", self.identity.node, fence.node));
         }
-        if fence.incarnation != self.identity.incarnation {
+        let meant = fence.incarnation == self.identity.incarnation;
+        if !meant && !planted(Fault::NoIncarnationCheck) {
             return refuse("this agent has been restarted since; it is another incarnation");
         }
         let Some(epoch) = self.contact.epoch else {
@@ -211,7 +218,7 @@ impl AgentCore {
             let own = self.cluster().map_or("none", ClusterId::as_str);
             return refuse(&format!("this agent belongs to cluster {own}, not {}", fence.cluster));
         }
-        if fence.epoch != epoch {
+        if fence.epoch != epoch && !planted(Fault::NoEpochCheck) {
             return refuse(&format!("the epoch here is {epoch}, the order's is {}", fence.epoch));
         }
         Ok(())

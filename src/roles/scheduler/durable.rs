@@ -26,6 +26,7 @@ use super::state::{Done, Failure, Node, Replica, Revision, Rollout, State, Workl
 use crate::model::view::NodeStatus;
 use crate::model::wire::DockerStatus;
 use crate::model::{ClusterId, DaemonId, InstanceId, NodeId, Timing, WorkloadId, WorkloadSpec};
+use crate::planted::{Fault, planted};
 
 /// The format of the records; grows when an old build could not read a new one.
 pub const FORMAT: u32 = 1;
@@ -288,7 +289,8 @@ impl Core {
                     let record: NodeRecord = read(key, value)?;
                     sensible(key, sense::node(id, &record))?;
                     let node = node_of((*id).into(), record, moment.now);
-                    if node.status == NodeStatus::Unknown {
+                    let waits = !planted(Fault::RecoversAtOnce);
+                    if node.status == NodeStatus::Unknown && waits {
                         state.awaited.insert(node.id.clone());
                     }
                     state.nodes.insert(node.id.clone(), Arc::new(node));
@@ -503,7 +505,7 @@ fn replica_of(revision: u64, record: ReplicaRecord, moment: Moment, timing: &Tim
         restarts: record.restarts,
         step: record.step,
         not_before,
-        done: record.done,
+        done: record.done.filter(|_| !planted(Fault::DoneForgotten)),
         done_before: record.done_before,
         arrived: record.arrived,
         recorded: true,

@@ -13,6 +13,7 @@ use super::state::{Delivery, Done, Failure, Instance, Seen, Share, Stop, StopCau
 use crate::model::view::NodeStatus;
 use crate::model::wire::{DockerState, HeartbeatRequest, HeartbeatResponse};
 use crate::model::{ApiError, ContainerInstance, Health, InstanceId, Phase, Reason};
+use crate::planted::{Fault, planted};
 
 impl Core {
     /// Takes a snapshot in.
@@ -50,7 +51,7 @@ impl Core {
         if request.incarnation != node.incarnation {
             return unknown(format!("this life of node {} is not known", node.id));
         }
-        if request.seq > node.seq {
+        if request.seq > node.seq || planted(Fault::OldNewsCounts) {
             self.take_snapshot(&node.id, request);
         } else if request.seq == node.seq && node.status == NodeStatus::Alive {
             // The last one said again: proof of life, no news. One that a later
@@ -64,7 +65,8 @@ impl Core {
 
     fn take_snapshot(&mut self, node: &crate::model::NodeId, request: HeartbeatRequest) {
         let HeartbeatRequest { incarnation, seq, synced, docker, containers, .. } = request;
-        let complete = synced && docker.state == DockerState::Ok;
+        let looked = synced || planted(Fault::AbsenceBeforeSynced);
+        let complete = looked && docker.state == DockerState::Ok;
         let mut listed: BTreeMap<InstanceId, ContainerInstance> = BTreeMap::new();
         for report in containers {
             if report.node_id == *node {
@@ -123,7 +125,7 @@ impl Core {
         if before.seen.as_ref() == Some(&seen) && before.run == Delivery::Confirmed {
             return;
         }
-        let ended = seen.phase.is_final() && !before.is_over();
+        let ended = seen.phase.is_final() && !before.is_over() && !planted(Fault::ExitIsSkipped);
         self.note_progress(&before, &seen);
         self.touch(id, |instance| {
             instance.seen = Some(seen);
@@ -190,7 +192,9 @@ impl Core {
             return;
         }
         if instance.run != Delivery::Confirmed {
-            self.withdraw(id, "the agent has no trace of the order");
+            if !planted(Fault::PendingNeverExpires) {
+                self.withdraw(id, "the agent has no trace of the order");
+            }
             return;
         }
         if instance.stop.is_some() {
@@ -225,6 +229,7 @@ impl Core {
         let id = report.id.clone();
         let now = self.state.now;
         let stop_at_once = match self.state.workloads.get(&report.workload_id) {
+            None if planted(Fault::LeftoversStay) => None,
             None => Some(StopCause::Deleted),
             Some(w) if !w.revisions.contains_key(&report.revision) => {
                 Some(StopCause::UnknownRevision)

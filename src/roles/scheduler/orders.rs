@@ -9,6 +9,7 @@ use super::state::{Delivery, Instance};
 use crate::model::view::NodeStatus;
 use crate::model::wire::{Fence, RunOrder, order_version};
 use crate::model::{ApiError, InstanceId, NodeId, Phase, Reason};
+use crate::planted::{Fault, planted};
 
 impl Core {
     /// Sends what is due. Orders for nodes that cannot be reached wait for them:
@@ -142,6 +143,9 @@ impl Core {
                 let noted =
                     Delivery::Accepted { incarnation: accepted.incarnation, seq: accepted.seq };
                 self.set_delivery(id, is_stop, noted);
+            }
+            OrderAnswer::Unanswered(_) if !is_stop && planted(Fault::RetryMakesNewId) => {
+                self.withdraw(id, "it was not answered");
             }
             OrderAnswer::Unanswered(_) => {
                 self.set_delivery(id, is_stop, retry);

@@ -14,6 +14,7 @@ use super::core::{Core, Deadline};
 use super::state::{Delivery, Instance, Replica, Stop, StopCause, Workload};
 use super::waves::is_prepared;
 use crate::model::{Health, InstanceId, Reason, RestartPolicy, Why, WorkloadId};
+use crate::planted::{Fault, planted};
 
 /// Where a replica without an effective instance stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,7 +233,7 @@ impl Core {
     ) -> Option<InstanceId> {
         let cohort = self.state.cohorts.get(name);
         let best = instances.iter().min_by_key(|i| KeepRank {
-            not_ready: !i.ready,
+            not_ready: i.ready == planted(Fault::KeepsTheWorse),
             not_running: !i.share.running,
             unseen: i.seen.is_none(),
             crowd: cohort.and_then(|c| c.per_node.get(&i.node)).copied().unwrap_or(0),

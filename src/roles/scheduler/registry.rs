@@ -14,6 +14,7 @@ use crate::model::ids::dns_label_problem;
 use crate::model::view::NodeStatus;
 use crate::model::wire::{DockerState, DockerStatus, RegisterRequest, RegisterResponse};
 use crate::model::{ApiError, InstanceId, NodeId, RestartPolicy};
+use crate::planted::{Fault, planted};
 
 /// Former incarnations remembered per node.
 const FORMER_KEPT: usize = 16;
@@ -252,7 +253,7 @@ impl Core {
     fn lose(&mut self, id: &NodeId) {
         let Some(node) = self.state.nodes.get(id).cloned() else { return };
         self.edit_node(id, |node| {
-            node.lost = true;
+            node.lost = !planted(Fault::DeadNodeCounts);
             node.synced = false;
         });
         for instance in &node.instances {

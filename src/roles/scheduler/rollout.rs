@@ -18,6 +18,7 @@ use super::message::Millis;
 use super::state::{Instance, Revision, Rollout, RolloutState, Word, Workload};
 use crate::model::wire::DockerState;
 use crate::model::{ApiError, Health, Template, WorkloadId};
+use crate::planted::{Fault, planted};
 
 impl Core {
     /// Makes `template` what is wanted. Returns its revision.
@@ -112,7 +113,7 @@ impl Core {
                 && rollout.to == instance.revision
                 && rollout.to != head
         });
-        if at_fault {
+        if at_fault && !planted(Fault::RolloutNeverAborts) {
             let name = instance.workload.clone();
             self.begin_abort(&name, format!("{} {why}", instance.id));
             // Those that still have what they had keep it, whatever came of the new.

@@ -13,6 +13,7 @@ use super::state::{Delivery, Instance, Replica, Rollout, Share, Workload};
 use super::waves::Bounds;
 use crate::model::wire::DockerState;
 use crate::model::{InstanceId, NodeId, Protocol, Reason, Why, WorkloadId};
+use crate::planted::{Fault, planted};
 
 impl Core {
     pub(super) fn start_missing(&mut self, name: &WorkloadId, workload: &Workload) {
@@ -42,7 +43,7 @@ impl Core {
             if replaces && self.is_frozen_in(workload, replica) {
                 continue;
             }
-            if tally.occupied() >= bound {
+            if tally.occupied() >= bound + u32::from(planted(Fault::SurgeOffByOne)) {
                 if replaces && self.start_in_place(name, workload, number, false).is_ok_and(|s| s) {
                     continue;
                 }
@@ -227,6 +228,7 @@ impl Core {
             format!("starting {id} on {node} as replica {number}: {why}"),
         );
         if !wants.is_empty()
+            && !planted(Fault::PortNotReserved)
             && let Some(daemon) = self.state.nodes.get(&node).map(|n| n.daemon())
         {
             for (port, protocol) in wants {

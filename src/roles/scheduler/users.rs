@@ -17,6 +17,7 @@ use super::state::{Replica, Revision, StopCause, Workload};
 use crate::model::validate::{port_warnings, validate};
 use crate::model::view::DeployResponse;
 use crate::model::{ApiError, InstanceId, NodeId, WorkloadId, WorkloadSpec};
+use crate::planted::{Fault, planted};
 
 impl Core {
     pub(super) fn user(&mut self, by: String, call: UserCall) -> Result<Reply, ApiError> {
@@ -182,7 +183,9 @@ impl Core {
                 format!("{by} scaled {name} from {before} to {replicas}"),
             );
             self.resize(name, replicas);
-            self.record_workload(name);
+            if !planted(Fault::ScaleNotWritten) {
+                self.record_workload(name);
+            }
         }
         Ok(())
     }

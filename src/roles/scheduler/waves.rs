@@ -9,6 +9,7 @@ use super::core::Core;
 use super::placement::Placer;
 use super::state::{Instance, Replica, Rollout, StopCause, Workload};
 use crate::model::{Extent, Health, NodeId, Phase, Reason, RestartPolicy, Strategy, WorkloadId};
+use crate::planted::{Fault, planted};
 
 /// How far a workload may stray from its count while it changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -305,7 +306,7 @@ impl Core {
                 };
                 let enough = may_lack.is_some_and(|may_lack| {
                     !old.ready || self.has_more_ready_than(&workload, may_lack)
-                });
+                }) || (drained && planted(Fault::DrainsTooSoon));
                 // What serves nobody waits for no successor, only for one to be possible.
                 let possible = match drained {
                     true => current.iter().any(|i| has_image(i)),

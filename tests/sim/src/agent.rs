@@ -177,7 +177,7 @@ impl World {
     /// A new life of the agent on this machine.
     pub fn agent_starts(&mut self, machine: usize) {
         let life = self.number();
-        let incarnation = self.rng.next() >> 11;
+        let incarnation = self.rng.draw() >> 11;
         let name = self.name_of(machine);
         let here = &self.machines[machine];
         if here.agent.is_some() || !here.powered || here.superseded || here.destroyed {
@@ -300,7 +300,7 @@ impl World {
     pub fn agent_input(&mut self, machine: usize, input: Input) {
         let now = self.now;
         let wall_ms = self.daemons[self.machines[machine].daemon].wall.read(now);
-        let draw = self.rng.next();
+        let draw = self.rng.draw();
         let Some(process) = &mut self.machines[machine].agent else { return };
         if process.frozen {
             return process.inbox.push_back(input);

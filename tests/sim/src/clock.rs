@@ -60,6 +60,15 @@ impl<E> Queue<E> {
         self.heap.iter().map(|planned| &planned.event)
     }
 
+    /// Puts off what `until` gives another time.
+    pub fn put_off(&mut self, until: impl Fn(&E) -> Option<Time>) {
+        let mut all = std::mem::take(&mut self.heap).into_vec();
+        for planned in &mut all {
+            planned.at = until(&planned.event).map_or(planned.at, |at| at.max(planned.at));
+        }
+        self.heap = all.into();
+    }
+
     /// The next thing that happens.
     pub fn pop(&mut self) -> Option<(Time, E)> {
         self.heap.pop().map(|planned| (planned.at, planned.event))

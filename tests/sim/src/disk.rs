@@ -19,18 +19,45 @@ pub struct Disk {
     pub slow_by_ms: u64,
     /// Commits so far.
     pub commits: u64,
+    /// Everything it was told so far, if that is kept.
+    pub tape: Option<Vec<Taped>>,
+}
+
+/// Something that happened to the disk.
+#[derive(Clone, Debug)]
+pub enum Taped {
+    /// A batch was written.
+    Batch(Vec<Record>),
+    /// The scheduler died; this is what the disk had.
+    Crash(BTreeMap<String, Value>),
 }
 
 impl Disk {
     /// Writes a batch, wholly.
     pub fn apply(&mut self, batch: &[Record]) {
         self.commits += 1;
+        if let Some(tape) = &mut self.tape {
+            tape.push(Taped::Batch(batch.to_vec()));
+        }
         for record in batch {
             match &record.value {
                 Some(value) => self.records.insert(record.key.clone(), value.clone()),
                 None => self.records.remove(&record.key),
             };
         }
+    }
+
+    /// The scheduler has died.
+    pub fn outlives(&mut self) {
+        if let Some(tape) = &mut self.tape {
+            tape.push(Taped::Crash(self.records.clone()));
+        }
+    }
+
+    /// Everything it was told, up to now.
+    pub fn take_tape(&mut self) -> Vec<Taped> {
+        self.outlives();
+        self.tape.take().unwrap_or_default()
     }
 
     /// What is stored, in its encoding and back; first what describes all of it.

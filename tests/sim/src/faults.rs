@@ -412,7 +412,7 @@ impl World {
         }
         self.daemons[daemon].images.clear();
         for machine in self.machines_of(daemon) {
-            let key = format!("key-{:x}", self.faults.rng.next());
+            let key = format!("key-{:x}", self.faults.rng.draw());
             self.machines[machine].home = crate::agent::Home { key, remembered: None };
         }
     }

@@ -29,6 +29,10 @@ pub struct Objection {
     pub text: String,
 }
 
+/// An order on its way through an agent: its fence, the instance, whether it is to
+/// run, and what it replaces.
+type Reaching = (Fence, InstanceId, bool, Option<InstanceId>);
+
 /// What the judge remembers.
 #[derive(Debug, Default)]
 pub struct Judge {
@@ -48,8 +52,7 @@ pub struct Judge {
     /// Containers that somebody else has removed.
     pub removed_by_others: BTreeSet<String>,
     /// Orders on their way through an agent.
-    #[allow(clippy::type_complexity)]
-    reaching: BTreeMap<(usize, u64), (Fence, InstanceId, bool, Option<InstanceId>)>,
+    reaching: BTreeMap<(usize, u64), Reaching>,
     /// What was done so far: records, orders, and Docker's work but listings.
     pub deeds: Deeds,
 }

@@ -13,7 +13,7 @@
 //! | [`users`] | people |
 //! | [`setup`], [`faults`] | what a seed decides, and what goes wrong |
 //! | [`judge`] | what must hold |
-//! | [`run`] | a seed from start to end |
+//! | [`run`], [`soak`] | a seed from start to end, and many of them |
 
 pub mod agent;
 pub mod clock;
@@ -27,6 +27,7 @@ pub mod rng;
 pub mod run;
 pub mod scheduler;
 pub mod setup;
+pub mod soak;
 pub mod trace;
 pub mod users;
 pub mod world;

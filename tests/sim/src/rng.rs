@@ -8,18 +8,17 @@ impl Rng {
     /// The chance of this seed.
     pub fn new(seed: u64) -> Self {
         let mut rng = Self(seed ^ 0x6b75_6265_2d6c_6974);
-        rng.next();
+        rng.draw();
         rng
     }
 
     /// An independent source: how often one is asked does not change the other.
     pub fn fork(&mut self) -> Self {
-        Self(self.next())
+        Self(self.draw())
     }
 
     /// The next draw.
-    #[allow(clippy::should_implement_trait)] // it never ends
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -29,7 +28,7 @@ impl Rng {
 
     /// A draw below `n`; 0 when there is nothing below it.
     pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n.max(1)
+        self.draw() % n.max(1)
     }
 
     /// A draw from `from` to `to`, both included.

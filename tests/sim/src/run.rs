@@ -1,9 +1,12 @@
 //! A seed, from its start to its end.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
+use kube_lite::planted::{Fault, plant};
+
+use crate::disk::Taped;
 use crate::judge::Objection;
 use crate::rng::Rng;
 use crate::setup::Setup;
@@ -30,18 +33,37 @@ pub struct Outcome {
     pub lines: Vec<String>,
     /// Its hash.
     pub hash: u64,
+    /// What the scheduler's disk was told, if that was to be kept.
+    pub tape: Vec<Taped>,
+}
+
+/// How a seed is to be run.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// What is told.
+    pub detail: Detail,
+    /// What is done wrong on purpose.
+    pub fault: Option<Fault>,
+    /// What the disk is told is kept.
+    pub tapes: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { detail: Detail::Nothing, fault: None, tapes: false }
+    }
 }
 
 /// Runs a seed.
-pub fn run(seed: u64, detail: Detail) -> Outcome {
+pub fn run(seed: u64, options: Options) -> Outcome {
     keep_panics_quiet();
     let mut rng = Rng::new(seed);
-    let setup = Setup::of(seed, &mut rng);
+    let setup = Setup { tapes: options.tapes, ..Setup::of(seed, &mut rng) };
     let mut world = None;
-    let caught = panic::catch_unwind(AssertUnwindSafe(|| {
-        let world = world.insert(World::new(setup, rng, Trace::new(detail)));
+    let caught = quietly(options.fault, || {
+        let world = world.insert(World::new(setup, rng, Trace::new(options.detail)));
         live(world);
-    }));
+    });
     let panicked = caught.is_err().then(|| Objection {
         invariant: "panic".to_owned(),
         text: LAST_PANIC.with_borrow_mut(std::mem::take),
@@ -55,14 +77,16 @@ pub fn run(seed: u64, detail: Detail) -> Outcome {
             struck: 0,
             lines: Vec::new(),
             hash: 0,
+            tape: Vec::new(),
         },
-        Some(world) => Outcome {
+        Some(mut world) => Outcome {
             seed,
             objection: panicked.or_else(|| world.judge.objection().cloned()),
             steps: world.steps,
             time_ms: world.now,
             struck: world.faults.struck,
             hash: world.trace.hash(),
+            tape: world.scheduler.disk.take_tape(),
             lines: world.trace.into_lines(),
         },
     }
@@ -83,14 +107,28 @@ fn live(world: &mut World) {
 
 thread_local! {
     static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+    static RUNS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A panic of a core is a finding like any other, told once and in its place.
+/// Runs something that may panic, with a fault planted.
+fn quietly(fault: Option<Fault>, run: impl FnOnce()) -> std::thread::Result<()> {
+    RUNS.set(true);
+    plant(fault);
+    let caught = panic::catch_unwind(AssertUnwindSafe(run));
+    plant(None);
+    RUNS.set(false);
+    caught
+}
+
+/// A panic of a core is a finding like any other, told once and in its place; one
+/// of anything else is told as ever.
 fn keep_panics_quiet() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        panic::set_hook(Box::new(|info| {
-            LAST_PANIC.with_borrow_mut(|text| *text = info.to_string());
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| match RUNS.get() {
+            true => LAST_PANIC.with_borrow_mut(|text| *text = info.to_string()),
+            false => before(info),
         }));
     });
 }

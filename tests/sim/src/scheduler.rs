@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use kube_lite::model::wire::{RunRequest, StopRequest};
 use kube_lite::model::{ApiError, InstanceId, NodeId};
+use kube_lite::planted::{Fault, planted};
 use kube_lite::roles::scheduler::core::Core;
 use kube_lite::roles::scheduler::durable::{FORMAT, META, Meta, put};
 use kube_lite::roles::scheduler::message::{
@@ -39,7 +40,7 @@ pub enum CrashPoint {
     Written,
     /// Some were told, and some not.
     Telling,
-    /// All were told.
+    /// All were told, with orders among it.
     Told,
 }
 
@@ -208,7 +209,7 @@ impl World {
         Moment {
             now: clock.map_or(0, |clock| clock.read(now)),
             wall: self.scheduler.wall.read(now),
-            draw: self.rng.next(),
+            draw: self.rng.draw(),
         }
     }
 
@@ -238,6 +239,11 @@ impl World {
         self.judge.may_roll_back(refuses);
         for input in inputs {
             self.decide(input, &mut batch);
+        }
+        if planted(Fault::AcknowledgedBeforeWritten) {
+            for (ticket, reply) in std::mem::take(&mut batch.replies) {
+                self.scheduler_answers(ticket, reply);
+            }
         }
         if self.scheduler.dies_at == Some(CrashPoint::Decided) && !batch.records.is_empty() {
             return self.scheduler_dies("between deciding and writing");
@@ -322,6 +328,7 @@ impl World {
         process.published = process.core.state.clone();
         let life = process.life;
         let told = batch.replies.len() + batch.orders.len();
+        let orders = !batch.orders.is_empty();
         let mut left = match self.scheduler.dies_at {
             Some(CrashPoint::Telling) if told > 0 => self.rng.below(told as u64) as usize,
             _ => usize::MAX,
@@ -340,7 +347,7 @@ impl World {
             left -= 1;
             self.scheduler_orders(life, order);
         }
-        if self.scheduler.dies_at == Some(CrashPoint::Told) {
+        if self.scheduler.dies_at == Some(CrashPoint::Told) && orders {
             return self.scheduler_dies("after telling");
         }
         self.scheduler_sleeps();
@@ -466,6 +473,7 @@ impl World {
     pub fn scheduler_dies(&mut self, when: &str) {
         let Some(mut process) = self.scheduler.process.take() else { return };
         self.scheduler.dies_at = None;
+        let ended = process.life;
         let mut disk_has = "";
         if let Some(batch) = process.committing.take() {
             // Torn: the store promises all of it or nothing.
@@ -479,10 +487,21 @@ impl World {
                 disk_has = ", its last batch is lost";
             }
         }
+        self.scheduler.disk.outlives();
         tell!(self, "scheduler", "is killed {when}{disk_has}");
         self.judge.scheduler_died();
         let down_ms = self.scheduler.down_ms;
         self.plan(down_ms, Event::SchedulerStarts);
+        // Some of what it sent outlives it on the way, well into its next life.
+        let back_at = self.now + down_ms;
+        self.queue.put_off(|event| match event {
+            Event::Arrives(Packet::Order { life, number, .. })
+                if *life == ended && number % 2 == 0 =>
+            {
+                Some(back_at + 200 + number * 37 % 4_000)
+            }
+            _ => None,
+        });
     }
 
     /// A new life, from what the disk has; see `open` in `roles/scheduler.rs`.
@@ -503,7 +522,7 @@ impl World {
         let moment = Moment {
             now: clock.read(self.now),
             wall: self.scheduler.wall.read(self.now),
-            draw: self.rng.next(),
+            draw: self.rng.draw(),
         };
         let core = match Core::recover(&meta, &records, self.timing.clone(), moment) {
             Ok(core) => core,

@@ -22,6 +22,8 @@ pub struct Setup {
     pub daemons: Vec<usize>,
     /// Everything passes through its encoding.
     pub encodes: bool,
+    /// What the scheduler's disk is told is kept.
+    pub tapes: bool,
     /// Trouble ends then.
     pub chaos_until: Time,
     /// Something breaks so often, on average.
@@ -60,6 +62,7 @@ impl Setup {
             seed,
             daemons,
             encodes: rng.chance(250),
+            tapes: false,
             chaos_until: 1_000 + rng.range(40_000, 150_000),
             strikes_every_ms: *rng.pick(&[800, 2_000, 4_000, 10_000]),
             users_every_ms: *rng.pick(&[700, 2_000, 5_000]),
@@ -105,7 +108,7 @@ impl World {
         Machine {
             node: node.into(),
             ip: Ipv4Addr::new(10, 0, 0, number),
-            home: Home { key: format!("key-{:x}", self.rng.next()), remembered: None },
+            home: Home { key: format!("key-{:x}", self.rng.draw()), remembered: None },
             daemon,
             link: Link::default(),
             powered: true,

@@ -142,6 +142,7 @@ impl World {
             numbers: 0,
             setup,
         };
+        world.scheduler.disk.tape = world.setup.tapes.then(Vec::new);
         world.set_up();
         world
     }
