@@ -6,6 +6,8 @@
 //! ([`World::check`]) against the made-up Docker's truth, not the scheduler's view.
 #![allow(dead_code)]
 
+#[path = "cluster/change.rs"]
+mod change;
 #[path = "cluster/net.rs"]
 mod net;
 #[path = "cluster/truth.rs"]
@@ -179,6 +181,11 @@ pub struct World {
     pub ordered: BTreeSet<InstanceId>,
     /// Every id that ever became a container.
     pub started: BTreeSet<InstanceId>,
+    /// The node of every instance that was ordered.
+    ran_on: BTreeMap<InstanceId, NodeId>,
+    /// Those that really ran, with their revisions.
+    ran: BTreeSet<(InstanceId, u64)>,
+    memory: change::Memory,
     /// Orders since the start, repeats included.
     pub orders: u64,
     /// Records since the start.
@@ -258,6 +265,9 @@ impl World {
             replies: BTreeMap::new(),
             ordered: BTreeSet::new(),
             started: BTreeSet::new(),
+            ran_on: BTreeMap::new(),
+            ran: BTreeSet::new(),
+            memory: change::Memory::default(),
             orders: 0,
             recorded: 0,
             log: Vec::new(),
@@ -521,6 +531,7 @@ impl World {
         let moment = self.moment();
         let before = self.core.state.clone();
         let visits = self.core.visits;
+        let by_hand = matches!(input, Input::User { .. });
         let step = self.core.step(moment, input);
         self.stepped_at = self.now;
         // Where nothing was looked at and nothing was said, nothing has changed.
@@ -533,7 +544,11 @@ impl World {
                 let occupied = self.occupied_in_truth(&before);
                 self.check_starts(&before, &born, &occupied);
             }
+            self.remember();
+            self.check_births(&born);
             self.check_stops(&before);
+            self.check_turns(&before, by_hand);
+            self.check_ready(&before);
         }
         self.carry_out(step);
         if changed {
@@ -567,6 +582,7 @@ impl World {
             self.orders += 1;
             if let OrderBody::Run(run) = &order.body {
                 self.ordered.insert(run.id.clone());
+                self.ran_on.insert(run.id.clone(), order.fence.node.clone());
             }
             self.log.push(format!("{} order {:?}", self.now, order));
             let life = self.life;
