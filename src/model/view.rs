@@ -115,6 +115,9 @@ pub struct RevisionView {
     pub by: String,
     /// Why: what was asked.
     pub why: String,
+    /// When it was last asked for again, by whom and why: by an undo, say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<AgainView>,
     /// Whether it is the one wanted now.
     pub current: bool,
     /// Whether it is the last that was completely rolled out.
@@ -125,6 +128,18 @@ pub struct RevisionView {
     pub outcome: Option<String>,
     /// What it is made of.
     pub template: super::Template,
+}
+
+/// An earlier revision was asked for once more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgainView {
+    /// When, RFC 3339.
+    pub at: String,
+    /// By whom.
+    pub by: String,
+    /// Why: what was asked.
+    pub why: String,
 }
 
 /// A node as shown.

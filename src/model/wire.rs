@@ -145,8 +145,10 @@ pub struct RunOrder {
     /// The instance it follows in its replica.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<InstanceId>,
-    /// The instance on this node that has to be gone before this one is launched:
-    /// they need the same host port. Its image is pulled before.
+    /// The instance that has to be gone before this one is launched: they need the
+    /// same place, a host port for instance. The image is pulled before. The agent
+    /// sees it go if it is on the same node; for any other the order is repeated
+    /// without this, which is the only thing a repeat may leave out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<InstanceId>,
     /// The workload.

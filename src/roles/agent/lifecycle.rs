@@ -10,6 +10,7 @@ use super::message::{
     Action, ContainerEvent, ContainerState, DockerAction, EventKind, Facts, LaunchOutcome, Millis,
     Probe,
 };
+use super::orders::Grave;
 use super::probe::Prober;
 use super::retention::exit_text;
 use crate::model::{InstanceId, Phase, Reason};
@@ -62,16 +63,19 @@ impl AgentCore {
         }
     }
 
-    /// Whether what `id` is to follow is gone: an instance that needs another
+    /// Whether what `id` is to follow is known to be gone: an instance that needs another
     /// one's place is launched when that is free.
     fn may_launch(&self, id: &InstanceId) -> bool {
         let after = self.instances.get(id).and_then(|instance| instance.order.after.as_ref());
-        after.is_none_or(|before| {
-            self.instances.get(before).is_none_or(|before| {
+        let Some(before) = after else { return true };
+        match self.instances.get(before) {
+            Some(before) => {
                 matches!(before.container_state(), ContainerState::Ended | ContainerState::Gone)
                     && before.phase.is_final()
-            })
-        })
+            }
+            // On another node, for all that is known here: the scheduler says when.
+            None => self.tombstones.get(before).is_some_and(|stone| stone.grave == Grave::Gone),
+        }
     }
 
     /// Looks at those that waited for `gone`.

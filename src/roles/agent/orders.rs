@@ -12,7 +12,7 @@ use super::autonomy::is_own_successor;
 use super::core::AgentCore;
 use super::instance::{Instance, Leaving};
 use super::message::Input;
-use crate::model::wire::{Fence, OrderAccepted, RunRequest, StopRequest};
+use crate::model::wire::{Fence, OrderAccepted, RunOrder, RunRequest, StopRequest};
 use crate::model::{ApiError, ClusterId, InstanceId};
 
 /// The longest id that is taken; Docker itself has no limit.
@@ -85,7 +85,7 @@ impl AgentCore {
             return Err(ApiError::unavailable("ShuttingDown", "this agent is ending", 5));
         }
         if let Some(known) = self.instances.get(&order.id) {
-            if *known.order != order {
+            if !is_same(&known.order, &order) {
                 return Err(ApiError::conflict(format!(
                     "{} is known here with other contents; an id means one order for ever",
                     order.id
@@ -95,6 +95,9 @@ impl AgentCore {
                 return Err(stopped(&order.id));
             }
             let seq = known.accepted_seq;
+            if order.after.is_none() {
+                self.release(&order.id);
+            }
             return Ok(self.accepted(order.id, seq));
         }
         if self.tombstones.has(&order.id) {
@@ -112,6 +115,15 @@ impl AgentCore {
         self.minor_news();
         self.advance(&id);
         Ok(self.accepted(id, seq))
+    }
+
+    /// What an instance was to follow is gone, says the scheduler.
+    fn release(&mut self, id: &InstanceId) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        if instance.order.after.is_some() {
+            instance.order.after = None;
+            self.advance(id);
+        }
     }
 
     /// `POST /stop/{id}`.
@@ -233,6 +245,12 @@ impl AgentCore {
         let refusal = ApiError::unavailable("ShuttingDown", "this agent has ended", 5);
         self.out.replies.push((ticket, Err(refusal)));
     }
+}
+
+/// Whether two orders ask for the same. What to follow may be gone by the second.
+fn is_same(first: &RunOrder, second: &RunOrder) -> bool {
+    let whatever = |order: &RunOrder| RunOrder { after: None, ..order.clone() };
+    first == second || whatever(first) == whatever(second)
 }
 
 fn stopped(id: &InstanceId) -> ApiError {

@@ -84,6 +84,8 @@ struct ReplicaRecord {
     done: Option<Done>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     done_before: Option<Done>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    arrived: bool,
     #[serde(default)]
     last_failure: Option<Failure>,
     #[serde(default)]
@@ -166,12 +168,16 @@ impl Core {
         });
     }
 
-    /// Writes down what a replica has learned, or that it is gone.
+    /// Writes down what a replica has learned, or that it is gone or knows nothing
+    /// that would be missed.
     pub(super) fn record_replica(&mut self, name: &WorkloadId, number: u32) {
         let key = replica_key(name, number);
         let replica = self.state.workloads.get(name).and_then(|w| w.replicas.get(&number));
+        let learned = replica.is_some_and(has_learned);
         let record = match replica {
             None => remove(key),
+            Some(replica) if !learned && !replica.recorded => return,
+            Some(_) if !learned => remove(key),
             Some(replica) => {
                 let wall = self.state.wall;
                 let not_before_wall =
@@ -184,6 +190,7 @@ impl Core {
                         not_before_wall,
                         done: replica.done.clone(),
                         done_before: replica.done_before.clone(),
+                        arrived: replica.arrived,
                         last_failure: replica.last_failure.clone(),
                         pin: replica.pin.clone(),
                         follows: replica.follows.clone(),
@@ -192,20 +199,21 @@ impl Core {
             }
         };
         self.out.records.push(record);
+        if let Some(slot) = self.state.workloads.get_mut(name)
+            && let Some(replica) = Arc::make_mut(slot).replicas.get_mut(&number)
+        {
+            replica.recorded = learned;
+        }
     }
 
-    /// Removes a replica's record, if it can have one.
+    /// Removes a replica's record, if it has one.
     pub(super) fn forget_replica_record(
         &mut self,
         name: &WorkloadId,
         number: u32,
         workload: &Workload,
     ) {
-        let learned = workload
-            .replicas
-            .get(&number)
-            .is_some_and(|r| r.restarts > 0 || r.done.is_some() || r.last_failure.is_some());
-        if learned {
+        if workload.replicas.get(&number).is_some_and(|replica| replica.recorded) {
             self.out.records.push(remove(replica_key(name, number)));
         }
     }
@@ -257,7 +265,7 @@ impl Core {
             match parts.as_slice() {
                 ["workload", name] => {
                     let record: WorkloadRecord = read(key, value)?;
-                    state.workloads.insert((*name).into(), Arc::new(workload_of(record)));
+                    state.workloads.insert((*name).into(), Arc::new(workload_of(record, moment)));
                 }
                 ["tombstone", name] => {
                     state.tombstones.insert((*name).into(), read(key, value)?);
@@ -314,7 +322,7 @@ fn read<T: serde::de::DeserializeOwned>(key: &str, value: &Value) -> Result<T, R
         .map_err(|source| RecoverError::Unreadable { key: key.to_owned(), source })
 }
 
-fn workload_of(record: WorkloadRecord) -> Workload {
+fn workload_of(record: WorkloadRecord, moment: Moment) -> Workload {
     let mut replicas = OrdMap::new();
     for (first, last) in record.replicas {
         for number in first..=last {
@@ -331,6 +339,11 @@ fn workload_of(record: WorkloadRecord) -> Workload {
             }
         }
     }
+    // The wall clock may have jumped back: then its deadlines begin now.
+    let rollout = record.rollout.map(|rollout| {
+        let age = moment.wall.saturating_sub(rollout.since_wall);
+        Rollout { since: moment.now.saturating_sub(age), ..rollout }
+    });
     let mut heads: Vector<u64> = record.heads.into();
     if heads.is_empty() {
         heads.push_back(record.revision);
@@ -341,7 +354,7 @@ fn workload_of(record: WorkloadRecord) -> Workload {
         revisions: record.revisions.into_iter().map(|(n, r)| (n, Arc::new(r))).collect(),
         last_revision: record.last_revision,
         heads,
-        rollout: record.rollout,
+        rollout,
         outdated,
         transit: OrdSet::new(),
         born_epoch: 0,
@@ -382,6 +395,21 @@ fn node_of(id: NodeId, record: NodeRecord, now: u64) -> Node {
     }
 }
 
+/// Whether a replica knows anything that a new one would not.
+fn has_learned(replica: &Replica) -> bool {
+    let Replica { restarts, step, not_before, done, done_before, arrived, .. } = replica;
+    let Replica { last_failure, pin, follows, .. } = replica;
+    *restarts > 0
+        || *step > 0
+        || *arrived
+        || not_before.is_some()
+        || done.is_some()
+        || done_before.is_some()
+        || last_failure.is_some()
+        || pin.is_some()
+        || follows.is_some()
+}
+
 fn replica_of(revision: u64, record: ReplicaRecord, moment: Moment, timing: &Timing) -> Replica {
     // The wall clock may have jumped: a wait is never longer than the longest.
     let longest = timing.backoff_max_ms + timing.backoff_max_ms / 10;
@@ -398,6 +426,8 @@ fn replica_of(revision: u64, record: ReplicaRecord, moment: Moment, timing: &Tim
         not_before,
         done: record.done,
         done_before: record.done_before,
+        arrived: record.arrived,
+        recorded: true,
         last_failure: record.last_failure,
         pin: record.pin,
         follows: record.follows,

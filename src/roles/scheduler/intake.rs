@@ -334,6 +334,7 @@ impl Core {
         let cause = instance.stop.as_ref().map(|stop| stop.cause);
         let ill = cause == Some(StopCause::IllHealth);
         self.edit_replica(&name, number, |replica| replica.unaccounted = false);
+        self.take_back_move(instance);
         let Some(workload) = self.state.workloads.get(&name).cloned() else { return };
         let Some(replica) = workload.replicas.get(&number) else { return };
         // One of another revision is on its way out: what follows it is known.

@@ -73,7 +73,8 @@ impl Core {
         });
     }
 
-    /// The order for an instance, the same each time it is asked for.
+    /// The order for an instance, the same each time it is asked for; only what it
+    /// is to follow is left out once that is gone.
     fn run_order(&self, instance: &Instance) -> Option<RunOrder> {
         let workload = self.state.workloads.get(&instance.workload)?;
         let mut template = workload.template(instance.revision)?.clone();
@@ -86,7 +87,7 @@ impl Core {
             v: order_version(),
             id: instance.id.clone(),
             replaces: instance.replaces.clone(),
-            after: instance.after.clone(),
+            after: instance.after.clone().filter(|_| self.state.waits_for_predecessor(instance)),
             workload: instance.workload.clone(),
             revision: instance.revision,
             replica: instance.replica,

@@ -11,7 +11,7 @@ use std::fmt;
 use super::state::{Node, State};
 use crate::model::view::NodeStatus;
 use crate::model::wire::DockerState;
-use crate::model::{DaemonId, NodeId, Protocol, WorkloadId};
+use crate::model::{DaemonId, InstanceId, NodeId, Protocol, WorkloadId};
 
 /// How good a node is; the smallest is taken. The order of the fields is the
 /// policy.
@@ -94,6 +94,8 @@ pub struct Placer {
     heap: BinaryHeap<Reverse<Score>>,
     workload: WorkloadId,
     on_daemon: BTreeMap<DaemonId, u32>,
+    /// An instance that will be gone: its ports count as free.
+    in_place_of: Option<InstanceId>,
 }
 
 impl Placer {
@@ -107,7 +109,9 @@ impl Placer {
                 }
             }
         }
-        let mut placer = Self { heap: BinaryHeap::new(), workload: workload.clone(), on_daemon };
+        let workload = workload.clone();
+        let heap = BinaryHeap::new();
+        let mut placer = Self { heap, workload, on_daemon, in_place_of: None };
         placer.heap = state
             .nodes
             .values()
@@ -115,6 +119,11 @@ impl Placer {
             .map(|n| Reverse(placer.score(state, n)))
             .collect();
         placer
+    }
+
+    /// The same for something that is started only once `id` is gone.
+    pub fn in_place_of(self, id: &InstanceId) -> Self {
+        Self { in_place_of: Some(id.clone()), ..self }
     }
 
     fn score(&self, state: &State, node: &Node) -> Score {
@@ -138,7 +147,7 @@ impl Placer {
         if let Some(node) = pin.and_then(|id| state.nodes.get(id))
             && node.able()
             && !node.draining
-            && taken_port(state, node, ports).is_none()
+            && self.taken_port(state, node, ports).is_none()
         {
             return Ok(self.taken(node));
         }
@@ -151,7 +160,7 @@ impl Placer {
                 self.heap.push(Reverse(current));
                 continue;
             }
-            let free = taken_port(state, node, ports).is_none();
+            let free = self.taken_port(state, node, ports).is_none();
             passed_over.push(Reverse(current));
             if free {
                 found = Some(node.as_ref().clone());
@@ -161,7 +170,7 @@ impl Placer {
         self.heap.extend(passed_over);
         match found {
             Some(node) => Ok(self.taken(&node)),
-            None => Err(refusals(state, ports)),
+            None => Err(self.refusals(state, ports)),
         }
     }
 
@@ -169,29 +178,29 @@ impl Placer {
         *self.on_daemon.entry(node.daemon()).or_insert(0) += 1;
         node.id.clone()
     }
-}
 
-fn taken_port(state: &State, node: &Node, ports: &[(u16, Protocol)]) -> Option<u16> {
-    if ports.is_empty() {
-        return None;
-    }
-    let daemon = node.daemon();
-    ports
-        .iter()
-        .find(|(port, protocol)| state.port_holder(&daemon, *port, *protocol).is_some())
-        .map(|(port, _)| *port)
-}
-
-fn refusals(state: &State, ports: &[(u16, Protocol)]) -> Refusals {
-    let mut refusals = Refusals { total: state.nodes.len(), ..Refusals::default() };
-    for node in state.nodes.values() {
-        let refusal =
-            refusal(node).or_else(|| taken_port(state, node, ports).map(Refusal::PortTaken));
-        if let Some(refusal) = refusal {
-            refusals.count(refusal);
+    fn taken_port(&self, state: &State, node: &Node, ports: &[(u16, Protocol)]) -> Option<u16> {
+        if ports.is_empty() {
+            return None;
         }
+        let daemon = node.daemon();
+        let is_taken = |(port, protocol): &&(u16, Protocol)| {
+            let mut holders = state.port_holders(&daemon, *port, *protocol);
+            holders.any(|holder| self.in_place_of.as_ref() != Some(&holder.id))
+        };
+        ports.iter().find(is_taken).map(|(port, _)| *port)
     }
-    refusals
+
+    fn refusals(&self, state: &State, ports: &[(u16, Protocol)]) -> Refusals {
+        let mut refusals = Refusals { total: state.nodes.len(), ..Refusals::default() };
+        for node in state.nodes.values() {
+            let port = || self.taken_port(state, node, ports).map(Refusal::PortTaken);
+            if let Some(refusal) = refusal(node).or_else(port) {
+                refusals.count(refusal);
+            }
+        }
+        refusals
+    }
 }
 
 /// Why nothing new can go to this node, whatever it is.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::core::{Core, Deadline};
 use super::state::{Delivery, Instance, Replica, Stop, StopCause, Workload};
+use super::waves::is_prepared;
 use crate::model::{Health, InstanceId, Reason, RestartPolicy, Why, WorkloadId};
 
 /// Where a replica without an effective instance stands.
@@ -67,6 +68,9 @@ impl Core {
         for id in &followers {
             self.recount_if_changed(id);
         }
+        if !self.state.is_recovering(&workload) {
+            followers.iter().for_each(|id| self.release_if_free(id));
+        }
         let (current, outgoing): (Vec<_>, Vec<_>) =
             self.live_in(replica).partition(|i| self.state.is_current(&workload, replica, i));
         if current.len() > 1 && !self.state.is_recovering(&workload) {
@@ -83,6 +87,20 @@ impl Core {
         self.follow_transit(name, number, &current);
         if workload.healing == Some(number) && self.is_healed(replica, &current, place) {
             self.edit_workload(name, |w| w.healing = None);
+        }
+    }
+
+    /// Tells an agent to launch what it has prepared, once what that follows is
+    /// gone; again with each report in which it still waits. On the same node the
+    /// agent sees that by itself, mostly sooner.
+    fn release_if_free(&mut self, id: &InstanceId) {
+        let Some(instance) = self.state.instances.get(id) else { return };
+        let waits = self.state.waits_for_predecessor(instance);
+        let noted = matches!(instance.run, Delivery::Confirmed | Delivery::Accepted { .. });
+        if !waits && noted && is_prepared(instance) {
+            let now = self.state.now;
+            self.touch(id, |instance| instance.run = Delivery::Due(now));
+            self.agenda.orders.insert(id.clone());
         }
     }
 
@@ -182,20 +200,29 @@ impl Core {
     /// Keeps the best of several instances in one replica: ready before not
     /// ready, off the most crowded node, the oldest, in that order.
     fn thin_out(&mut self, name: &WorkloadId, effective: &[Arc<Instance>]) {
+        let Some(best) = self.best_of(name, effective) else { return };
+        for instance in effective {
+            if instance.id != best {
+                self.stop_instance(&instance.id, StopCause::Excess);
+            }
+        }
+    }
+
+    /// Which of several instances is the one to keep.
+    pub(super) fn best_of(
+        &self,
+        name: &WorkloadId,
+        instances: &[Arc<Instance>],
+    ) -> Option<InstanceId> {
         let cohort = self.state.cohorts.get(name);
-        let best = effective.iter().min_by_key(|i| KeepRank {
+        let best = instances.iter().min_by_key(|i| KeepRank {
             not_ready: !i.ready,
             not_running: !i.share.running,
             crowd: cohort.and_then(|c| c.per_node.get(&i.node)).copied().unwrap_or(0),
             since: i.since,
             id: i.id.clone(),
         });
-        let Some(best) = best.map(|i| i.id.clone()) else { return };
-        for instance in effective {
-            if instance.id != best {
-                self.stop_instance(&instance.id, StopCause::Excess);
-            }
-        }
+        best.map(|i| i.id.clone())
     }
 
     /// Starts what is missing and restarts what is ill, within the bounds.

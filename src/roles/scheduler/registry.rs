@@ -423,11 +423,18 @@ impl Core {
     }
 
     /// Forgets a node and everything on it, in one step.
-    pub(super) fn remove_node(&mut self, id: &NodeId) -> Result<(), ApiError> {
+    pub(super) fn remove_node(&mut self, by: &str, id: &NodeId) -> Result<(), ApiError> {
         let node = self.known_node(id)?;
         if node.status == NodeStatus::Alive {
             return Err(ApiError::conflict(format!(
                 "node {id} is alive; stop its agent first, then remove it once it is dead ({} s)",
+                self.timing.dead_after_ms / 1000
+            )));
+        }
+        if self.state.awaited.contains(id) {
+            return Err(ApiError::conflict(format!(
+                "the scheduler has just started and does not know yet whether node {id} is alive; \
+                 ask again in {} s",
                 self.timing.dead_after_ms / 1000
             )));
         }
@@ -437,7 +444,7 @@ impl Core {
         }
         self.state.nodes.remove(id);
         self.record_node(id);
-        self.note_node(id, "NodeRemoved", format!("node {id} was removed"));
+        self.note_node(id, "NodeRemoved", format!("{by} removed node {id}"));
         self.node_answered_for(id);
         self.review_mass_loss();
         Ok(())
@@ -467,7 +474,12 @@ impl Core {
     }
 
     /// Allows or forbids new instances on a node.
-    pub(super) fn set_schedulable(&mut self, id: &NodeId, wanted: bool) -> Result<(), ApiError> {
+    pub(super) fn set_schedulable(
+        &mut self,
+        by: &str,
+        id: &NodeId,
+        wanted: bool,
+    ) -> Result<(), ApiError> {
         let node = self.known_node(id)?;
         if node.schedulable != wanted || (wanted && node.draining) {
             self.edit_node(id, |node| {
@@ -477,9 +489,12 @@ impl Core {
             self.look_at_replicas_on(id);
             self.record_node(id);
             let (kind, message) = if wanted {
-                ("NodeUncordoned", format!("node {id} may get new instances again"))
+                ("NodeUncordoned", format!("{by} uncordoned node {id}: it may get new instances"))
             } else {
-                ("NodeCordoned", format!("node {id} gets no new instances; what runs there stays"))
+                (
+                    "NodeCordoned",
+                    format!("{by} cordoned node {id}: nothing new comes, what runs stays"),
+                )
             };
             self.note_node(id, kind, message);
         }
@@ -489,7 +504,7 @@ impl Core {
     /// Moves everything off a node: replacements are started elsewhere, and what
     /// they replace goes when they are ready. It gets nothing new meanwhile and
     /// afterwards, until it is uncordoned.
-    pub(super) fn drain(&mut self, id: &NodeId) -> Result<(), ApiError> {
+    pub(super) fn drain(&mut self, by: &str, id: &NodeId) -> Result<(), ApiError> {
         let node = self.known_node(id)?;
         if !node.draining || node.schedulable {
             self.edit_node(id, |node| {
@@ -498,7 +513,7 @@ impl Core {
             });
             self.record_node(id);
             let message = format!(
-                "node {id} is being drained: {} instance(s) move elsewhere, nothing new comes",
+                "{by} drains node {id}: {} instance(s) move elsewhere, nothing new comes",
                 node.placed
             );
             self.note_node(id, "NodeDraining", message);

@@ -15,7 +15,8 @@ use imbl::{OrdSet, Vector};
 
 use super::core::{Core, Deadline};
 use super::message::Millis;
-use super::state::{Instance, Revision, Rollout, RolloutState, Workload};
+use super::state::{Instance, Revision, Rollout, RolloutState, Word, Workload};
+use crate::model::wire::DockerState;
 use crate::model::{ApiError, Health, Template, WorkloadId};
 
 impl Core {
@@ -30,13 +31,18 @@ impl Core {
         let Some(known) = self.state.workloads.get(name).cloned() else { return 0 };
         let old = known.revisions.iter().find(|(_, r)| r.template == template).map(|(n, _)| *n);
         let to = old.unwrap_or(known.last_revision + 1);
-        let from = known.revision;
+        // A change of a change goes from what was last everywhere, too.
+        let from = if to == known.head() { known.revision } else { known.head() };
         let (now, wall) = (self.state.now, self.state.wall);
         let kept = self.timing.revisions_kept;
-        let overtaken =
-            known.rollout.as_ref().is_some_and(Rollout::is_open) && from != known.head();
+        let open = known.rollout.as_ref().filter(|rollout| rollout.is_open());
+        let overtaken = open.is_some() && known.revision != known.head();
+        // A person's pause holds for what is asked for meanwhile, except to go back.
+        let held =
+            open.is_some_and(|rollout| rollout.state == RolloutState::Paused) && to != known.head();
         self.edit_workload(name, |workload| {
-            if let Some(revision) = workload.revisions.get_mut(&from).filter(|_| overtaken) {
+            let before = workload.revisions.get_mut(&known.revision);
+            if let Some(revision) = before.filter(|_| overtaken) {
                 let outcome = format!("overtaken by revision {to} before it was everywhere");
                 Arc::make_mut(revision).outcome = Some(outcome);
             }
@@ -45,8 +51,8 @@ impl Core {
                 Some(revision) => {
                     let revision = Arc::make_mut(revision);
                     revision.outcome = None;
-                    why.clone_into(&mut revision.why);
-                    by.clone_into(&mut revision.by);
+                    let (by, why) = (by.to_owned(), why.to_owned());
+                    revision.again = Some(Word { at: wall, by, why });
                 }
                 None => {
                     let revision = Revision {
@@ -54,13 +60,15 @@ impl Core {
                         at: wall,
                         by: by.to_owned(),
                         why: why.to_owned(),
+                        again: None,
                         outcome: None,
                     };
                     workload.revisions.insert(to, Arc::new(revision));
                 }
             }
-            let state = RolloutState::Rolling;
-            workload.rollout = Some(Rollout { from, to, state, why: None, since: now });
+            let state = if held { RolloutState::Paused } else { RolloutState::Rolling };
+            workload.rollout =
+                Some(Rollout { from, to, state, why: None, since: now, since_wall: wall });
         });
         self.aim_at(name, to);
         self.edit_workload(name, |workload| prune(workload, kept));
@@ -117,7 +125,7 @@ impl Core {
         let Some(known) = self.state.workloads.get(name).cloned() else { return };
         let head = known.head();
         let (from, to) = (known.revision, head);
-        let now = self.state.now;
+        let (now, wall) = (self.state.now, self.state.wall);
         self.edit_workload(name, |workload| {
             if let Some(revision) = workload.revisions.get_mut(&from) {
                 Arc::make_mut(revision).outcome = Some(format!("aborted: {why}"));
@@ -126,6 +134,7 @@ impl Core {
                 rollout.state = RolloutState::Aborting;
                 rollout.why = Some(why.clone());
                 rollout.since = now;
+                rollout.since_wall = wall;
             }
         });
         self.aim_at(name, to);
@@ -191,6 +200,11 @@ impl Core {
         to: Option<u64>,
     ) -> Result<u64, ApiError> {
         let workload = self.known_workload(name)?;
+        let state = workload.rollout.as_ref().map(|rollout| rollout.state);
+        if to.is_none() && state == Some(RolloutState::Aborting) {
+            // It is being undone already, only not by this word.
+            return Ok(workload.revision);
+        }
         let under_way = workload.revision != workload.head();
         let before = workload.heads.iter().rev().nth(usize::from(!under_way)).copied();
         let Some(to) = to.or(before) else {
@@ -222,11 +236,12 @@ impl Core {
     }
 
     fn set_rollout(&mut self, name: &WorkloadId, state: RolloutState) {
-        let now = self.state.now;
+        let (now, wall) = (self.state.now, self.state.wall);
         self.edit_workload(name, |workload| {
             if let Some(rollout) = &mut workload.rollout {
                 rollout.state = state;
                 rollout.since = now;
+                rollout.since_wall = wall;
             }
         });
         self.record_workload(name);
@@ -294,6 +309,9 @@ impl Core {
         }
         if arriving {
             self.hold_to_deadline(&workload, number, current);
+        } else if is_open && there && !replica.arrived && replica.revision == workload.revision {
+            self.edit_replica(name, number, |replica| replica.arrived = true);
+            self.record_replica(name, number);
         }
     }
 
@@ -303,7 +321,12 @@ impl Core {
             return;
         }
         let seconds = workload.spec.strategy.progress_deadline_seconds;
+        let arrived = workload.replicas.get(&number).is_some_and(|replica| replica.arrived);
         for instance in current.iter().filter(|i| i.revision == rollout.to) {
+            if let Some(again) = self.out_of_sight(instance) {
+                self.look_at_replica_at(again, &workload.spec.name, number);
+                continue;
+            }
             if instance.health() == Health::Unhealthy {
                 self.fail_rollout(instance, "is unhealthy");
                 return;
@@ -313,7 +336,8 @@ impl Core {
             };
             // One that was ready may be so again: an agent that has just started
             // probes anew.
-            let from = running.max(rollout.since).max(instance.last_ready.unwrap_or(0));
+            let was_ready = instance.last_ready.filter(|_| arrived).unwrap_or(0);
+            let from = running.max(rollout.since).max(was_ready);
             let at: Millis = from + u64::from(seconds) * 1000;
             if at <= self.state.now {
                 self.fail_rollout(instance, &format!("was not ready {seconds} s after it ran"));
@@ -322,6 +346,18 @@ impl Core {
             let name = workload.spec.name.clone();
             self.agenda.deadlines.insert((at, Deadline::Replica(name, number)));
         }
+    }
+}
+
+impl Core {
+    /// When to look again at an instance whose node has missed a heartbeat or
+    /// whose Docker does not answer: what is known of it is old, and a node's
+    /// death is not its fault.
+    fn out_of_sight(&self, instance: &Instance) -> Option<Millis> {
+        let node = self.state.nodes.get(&instance.node)?;
+        let late_at = node.heard_at + self.timing.heartbeat_ms * 3 / 2;
+        let silent = late_at <= self.state.now || node.docker.state != DockerState::Ok;
+        silent.then_some(self.state.now + self.timing.sweep_ms)
     }
 }
 

@@ -114,7 +114,7 @@ impl Core {
         bare.into_iter().chain(moving).collect()
     }
 
-    /// Starts a replacement on the node of what it replaces, to be launched when
+    /// Starts a replacement in the place of what it replaces, to be launched when
     /// that is gone. Says whether it did; an error is why it may not.
     fn start_in_place(
         &mut self,
@@ -124,20 +124,18 @@ impl Core {
         surge_is_impossible: bool,
     ) -> Result<bool, String> {
         let Some(replica) = workload.replicas.get(&number) else { return Ok(false) };
-        let Some(old) = self.place_in_place(workload, replica, surge_is_impossible)? else {
-            return Ok(false);
-        };
+        let found = self.place_in_place(workload, replica, surge_is_impossible)?;
+        let Some((old, node)) = found else { return Ok(false) };
         let wants = workload.asked_ports(replica.revision);
         self.note_instance(
             &old,
             "ReplacedInPlace",
             format!(
-                "there is no room beside {} on {}: its replacement is prepared there and takes its \
-                 place, so one replica less is ready for a moment",
+                "there is no room beside {} on {}: its replacement is prepared on {node} and \
+                 takes its place, so one replica less is ready for a moment",
                 old.id, old.node
             ),
         );
-        let node = old.node.clone();
         self.start_instance(name, workload, number, node, &wants, Some(old.id.clone()));
         Ok(true)
     }

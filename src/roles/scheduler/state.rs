@@ -139,6 +139,10 @@ pub struct Rollout {
     /// Since when its deadlines count: its start, or when it was last resumed.
     #[serde(skip)]
     pub since: Millis,
+    /// The same in Unix milliseconds, so that a restart of the scheduler does not
+    /// put it off.
+    #[serde(default)]
+    pub since_wall: u64,
 }
 
 impl Rollout {
@@ -194,9 +198,24 @@ pub struct Revision {
     pub by: String,
     /// With what.
     pub why: String,
+    /// When, by whom and with what it was last asked for again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<Word>,
     /// How its last rollout ended, if not well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
+}
+
+/// What somebody asked for, for the history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Word {
+    /// When, Unix milliseconds.
+    pub at: u64,
+    /// Who.
+    pub by: String,
+    /// With what.
+    pub why: String,
 }
 
 /// One of a workload's places.
@@ -218,6 +237,10 @@ pub struct Replica {
     /// It had finished in the revision before: that counts again if the rollout
     /// is aborted.
     pub done_before: Option<Done>,
+    /// In the rollout under way, its instance of the wanted revision was ready.
+    pub arrived: bool,
+    /// Something of it is on disk.
+    pub recorded: bool,
     /// Its last failure.
     pub last_failure: Option<Failure>,
     /// A crash is restarted where it happened.
@@ -400,8 +423,8 @@ pub struct Instance {
     pub node: NodeId,
     /// The instance it follows.
     pub replaces: Option<InstanceId>,
-    /// The instance on the same node that has to be gone before it is launched:
-    /// it needs its host port.
+    /// The instance that has to be gone before it is launched: it needs its host
+    /// port, or there may be no more at a time.
     pub after: Option<InstanceId>,
     /// Restarts of its replica when it was ordered.
     pub restarts: u32,
@@ -633,18 +656,19 @@ impl State {
 
     /// Who holds this host port and can be seen to. What is on a lost node may
     /// be long gone: Docker, not this map, then says whether the port is free.
-    pub fn port_holder(
+    pub fn port_holders(
         &self,
         daemon: &DaemonId,
         port: u16,
         protocol: Protocol,
-    ) -> Option<&Instance> {
+    ) -> impl Iterator<Item = &Instance> {
+        let wanted = (daemon.clone(), port, protocol);
         let first = (daemon.clone(), port, protocol, InstanceId::from(""));
         self.host_ports
             .range(first..)
-            .take_while(|(d, p, of, _)| d == daemon && *p == port && *of == protocol)
+            .take_while(move |(d, p, of, _)| (d, *p, *of) == (&wanted.0, wanted.1, wanted.2))
             .filter_map(|(.., holder)| self.instances.get(holder))
             .map(Arc::as_ref)
-            .find(|holder| !self.is_lost(holder))
+            .filter(|holder| !self.is_lost(holder))
     }
 }

@@ -26,11 +26,11 @@ impl Core {
                 Ok(Reply::Done)
             }
             UserCall::Delete(id) => self.delete(&by, &id).map(|()| Reply::Done),
-            UserCall::RemoveNode(id) => self.remove_node(&id).map(|()| Reply::Done),
+            UserCall::RemoveNode(id) => self.remove_node(&by, &id).map(|()| Reply::Done),
             UserCall::SetSchedulable { id, schedulable } => {
-                self.set_schedulable(&id, schedulable).map(|()| Reply::Done)
+                self.set_schedulable(&by, &id, schedulable).map(|()| Reply::Done)
             }
-            UserCall::Drain(id) => self.drain(&id).map(|()| Reply::Done),
+            UserCall::Drain(id) => self.drain(&by, &id).map(|()| Reply::Done),
             UserCall::Rollout { id, step } => self.rollout(&by, &id, step).map(Reply::Deployed),
         }
     }
@@ -54,6 +54,7 @@ impl Core {
             at: self.state.wall,
             by: by.clone(),
             why: "created".to_owned(),
+            again: None,
             outcome: None,
         };
         revisions.insert(revision, Arc::new(first));
@@ -96,7 +97,7 @@ impl Core {
         let name = spec.name.clone();
         let desired = *spec.replicas.get_or_insert(known.desired());
         let changed = changed_fields(&known.spec, &spec);
-        let warnings = port_warnings(&spec, desired);
+        let mut warnings = port_warnings(&spec, desired);
         let template = spec.template();
         // How it is run changes at once, what it is made of by a rollout.
         let spec = spec.with_template(known.spec.template());
@@ -120,6 +121,12 @@ impl Core {
                 self.begin_rollout(&name, template, &by, &why)
             }
         };
+        if !changed.is_empty() && self.known_workload(&name)?.is_frozen() {
+            warnings.push(format!(
+                "the rollout of {name} is paused, so revision {revision} waits; `kube-lite ctl \
+                 rollout resume {name}` lets it go on"
+            ));
+        }
         Ok(DeployResponse { id: name, revision, warnings })
     }
 
@@ -182,9 +189,18 @@ impl Core {
             for number in &free {
                 self.agenda.replicas.insert((name.clone(), *number));
             }
+            // A new revision that has not shown yet that it works is not the one to
+            // grow by.
+            let revision = match self.may_grow_by_new(&known) {
+                true => known.revision,
+                false => known.head(),
+            };
             self.edit_workload(name, |workload| {
                 for number in free {
-                    workload.replicas.insert(number, Replica::of(workload.revision));
+                    workload.replicas.insert(number, Replica::of(revision));
+                    if revision != workload.revision {
+                        workload.outdated.insert(number);
+                    }
                 }
             });
         } else if desired < before {

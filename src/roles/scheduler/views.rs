@@ -11,8 +11,8 @@ use super::message::Millis;
 use super::placement::{Refusal, refusal};
 use super::state::{Instance, Node, RolloutState, State, Workload};
 use crate::model::view::{
-    DiscoverView, Endpoint, EventView, HealthView, NodeStatus, NodeView, RevisionView, RolloutView,
-    WorkloadView,
+    AgainView, DiscoverView, Endpoint, EventView, HealthView, NodeStatus, NodeView, RevisionView,
+    RolloutView, WorkloadView,
 };
 use crate::model::wire::DockerState;
 use crate::model::{
@@ -282,6 +282,11 @@ impl Snapshot {
             at: rfc3339(revision.at),
             by: revision.by.clone(),
             why: revision.why.clone(),
+            again: revision.again.as_ref().map(|word| AgainView {
+                at: rfc3339(word.at),
+                by: word.by.clone(),
+                why: word.why.clone(),
+            }),
             current: *number == workload.revision,
             head: *number == workload.head(),
             outcome: revision.outcome.clone(),

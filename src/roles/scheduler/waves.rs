@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::core::Core;
 use super::placement::Placer;
-use super::state::{Instance, Replica, Rollout, RolloutState, StopCause, Workload};
+use super::state::{Instance, Replica, Rollout, StopCause, Workload};
 use crate::model::{Extent, Health, NodeId, Phase, Reason, Strategy, WorkloadId};
 
 /// How far a workload may stray from its count while it changes.
@@ -46,10 +46,26 @@ impl Bounds {
     }
 }
 
+/// Whose turn comes first in a wave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    /// Has no instance.
+    Nothing,
+    /// Has one that serves nobody.
+    NotReady,
+    /// Has one that may soon be ready again.
+    Recovering,
+    /// Has one that is ready, or has finished.
+    Ready,
+    /// Has one that cannot be stopped now: its node or its Docker does not answer.
+    Stuck,
+}
+
 impl Core {
-    /// Assigns the wanted revision to more replicas: at once to those that have
-    /// nothing to lose or still have an instance of it, to the others as many at a
-    /// time as the bounds allow, those that are not ready first.
+    /// Assigns the wanted revision to more replicas: at once to those that still
+    /// have an instance of it and, once it has shown that it works, to those that
+    /// serve nobody; to the others as many at a time as the bounds allow, those
+    /// that serve nobody first.
     pub(super) fn move_replicas(&mut self, name: &WorkloadId) {
         let Some(workload) = self.state.workloads.get(name).cloned() else { return };
         let moves = workload.rollout.as_ref().is_some_and(Rollout::moves);
@@ -58,23 +74,32 @@ impl Core {
         }
         let bounds = Bounds::of(&workload.spec.strategy, workload.desired());
         let at_once = (bounds.surge + bounds.unavailable).max(1) as usize;
+        let proven = self.is_proven(&workload);
         let mut to_move = Vec::new();
         let mut in_waves = Vec::new();
         for number in &workload.outdated {
             let Some(replica) = workload.replicas.get(number) else { continue };
-            let nothing_to_lose =
-                replica.done.is_none() && self.live_in(replica).all(|i| is_expendable(&i));
             let has_wanted = self.live_in(replica).any(|i| i.revision == workload.revision);
-            if nothing_to_lose || has_wanted || workload.transit.contains(number) {
+            if has_wanted || workload.transit.contains(number) {
                 to_move.push(*number);
-            } else {
-                let ready = replica.done.is_some() || self.live_in(replica).any(|i| i.ready);
-                in_waves.push((ready, *number));
+                continue;
+            }
+            let turn = self.turn_of(replica);
+            match turn {
+                // What has crashed comes back as it was rather than not at all.
+                Turn::Nothing if !self.would_find_room(&workload, replica) => {}
+                Turn::Nothing | Turn::NotReady if proven => to_move.push(*number),
+                _ => in_waves.push((turn, *number)),
             }
         }
         let moving = to_move.iter().filter(|&number| !workload.transit.contains(number)).count();
         // What finds no room is on its way for ever and must not hold up the others.
-        let under_way = workload.transit.len().saturating_sub(self.homeless(&workload)) + moving;
+        let stuck = workload.transit.iter().filter(|&n| workload.missing.contains(n));
+        let stuck = match self.finds_no_room(&workload) {
+            true => stuck.filter(|n| self.is_bare(&workload, **n)).count(),
+            false => 0,
+        };
+        let under_way = workload.transit.len() - stuck + moving;
         let free = at_once.saturating_sub(under_way);
         in_waves.sort_unstable();
         to_move.extend(in_waves.into_iter().take(free).map(|(_, number)| number));
@@ -86,9 +111,96 @@ impl Core {
         }
     }
 
+    /// Whether the wanted revision has shown that it works: it was everywhere once,
+    /// or one instance of it is ready or has finished.
+    fn is_proven(&self, workload: &Workload) -> bool {
+        let wanted = workload.revision;
+        let finished = |number: &u32| {
+            let done = workload.replicas.get(number).and_then(|r| r.done.as_ref());
+            done.is_some_and(|done| done.revision == wanted)
+        };
+        wanted == workload.head()
+            || self.instances_of(workload).any(|i| i.revision == wanted && i.share.ready)
+            || workload.done.iter().any(finished)
+    }
+
+    /// Whether places that are added get the wanted revision: not while it has
+    /// yet to show that it works, nor against a person's pause.
+    pub(super) fn may_grow_by_new(&self, workload: &Workload) -> bool {
+        !workload.is_frozen() && self.is_proven(workload)
+    }
+
+    /// Whether an image of the wanted revision is known to exist: some node has it.
+    fn image_is_known(&self, workload: &Workload) -> bool {
+        workload.revision == workload.head()
+            || self.instances_of(workload).any(|i| i.revision == workload.revision && has_image(i))
+    }
+
+    fn instances_of<'a>(&'a self, workload: &Workload) -> impl Iterator<Item = &'a Instance> {
+        let cohort = self.state.cohorts.get(&workload.spec.name);
+        cohort
+            .into_iter()
+            .flat_map(|cohort| &cohort.ids)
+            .filter_map(|id| self.state.instances.get(id))
+            .map(Arc::as_ref)
+    }
+
+    fn turn_of(&self, replica: &Replica) -> Turn {
+        if replica.done.is_some() {
+            return Turn::Ready;
+        }
+        let mut live = self.live_in(replica).peekable();
+        if live.peek().is_none() {
+            return Turn::Nothing;
+        }
+        let live: Vec<_> = live.collect();
+        let answers = |i: &Instance| self.state.nodes.get(&i.node).is_some_and(|n| n.able());
+        match () {
+            () if !live.iter().all(|i| answers(i)) => Turn::Stuck,
+            () if live.iter().all(|i| is_expendable(i)) => Turn::NotReady,
+            () if live.iter().any(|i| i.ready) => Turn::Ready,
+            () => Turn::Recovering,
+        }
+    }
+
+    /// Whether an instance of the wanted revision finds a node now, or one of the
+    /// replica's own revision does not either.
+    fn would_find_room(&self, workload: &Workload, replica: &Replica) -> bool {
+        let finds = |revision: u64, pin: Option<&NodeId>| {
+            let wants = workload.asked_ports(revision);
+            let mut placer = Placer::new(&self.state, &workload.spec.name);
+            placer.place(&self.state, &wants, pin).is_ok()
+        };
+        finds(workload.revision, None) || !finds(replica.revision, replica.pin.as_ref())
+    }
+
+    /// What a replica had has ended, and nothing of the wanted revision was
+    /// ordered for it yet: it is as if it had not been its turn.
+    pub(super) fn take_back_move(&mut self, instance: &Instance) {
+        let (name, number) = (&instance.workload, instance.replica);
+        let Some(workload) = self.state.workloads.get(name) else { return };
+        let Some(replica) = workload.replicas.get(&number) else { return };
+        let is_old = replica.revision == workload.revision
+            && replica.revision != instance.revision
+            && workload.revisions.contains_key(&instance.revision);
+        if !is_old || self.live_in(replica).next().is_some() || replica.done.is_some() {
+            return;
+        }
+        let revision = instance.revision;
+        self.edit_workload(name, |workload| {
+            workload.outdated.insert(number);
+            workload.transit.remove(&number);
+        });
+        self.edit_replica(name, number, |replica| {
+            replica.revision = revision;
+            replica.step = replica.step.max(instance.step);
+            replica.restarts = replica.restarts.max(instance.restarts);
+        });
+        self.record_workload(name);
+    }
+
     fn move_replica(&mut self, name: &WorkloadId, number: u32, revision: u64) {
-        let goes_back = self.state.workloads.get(name).and_then(|w| w.rollout.as_ref());
-        let goes_back = goes_back.is_some_and(|r| r.state == RolloutState::Aborting);
+        let goes_back = self.state.workloads.get(name).is_some_and(|w| w.head() == revision);
         self.edit_workload(name, |workload| {
             workload.outdated.remove(&number);
             workload.transit.insert(number);
@@ -96,12 +208,16 @@ impl Core {
         self.edit_replica(name, number, |replica| {
             replica.revision = revision;
             if replica.done.as_ref().is_none_or(|done| done.revision != revision) {
-                let before = std::mem::replace(&mut replica.done_before, replica.done.take());
-                // What an abort leads back to had finished, and does not run twice.
-                if goes_back && before.as_ref().is_some_and(|done| done.revision == revision) {
-                    replica.done = before;
+                let left = replica.done.take();
+                // What had finished where this leads back to does not run twice.
+                if goes_back && replica.done_before.as_ref().is_some_and(|d| d.revision == revision)
+                {
+                    replica.done = replica.done_before.take();
+                } else if left.is_some() {
+                    replica.done_before = left;
                 }
             }
+            replica.arrived = false;
             // Another template has a try of its own.
             replica.step = 0;
             replica.not_before = None;
@@ -125,14 +241,18 @@ impl Core {
             let (current, outgoing): (Vec<_>, Vec<_>) =
                 self.live_in(replica).partition(|i| self.state.is_current(&workload, replica, i));
             let replaced = replica.done.is_some() || current.iter().any(|i| i.ready);
+            let image_is_known = self.image_is_known(&workload);
+            // With nothing to follow yet, one is kept; another is only in its way.
+            let best = self.best_of(name, &outgoing).filter(|_| current.is_empty());
             for old in outgoing {
                 let drained = old.revision == replica.revision;
                 if workload.is_frozen() && !drained {
                     continue;
                 }
-                let may_lack = match replaced {
+                let spare = best.as_ref().is_some_and(|best| *best != old.id);
+                let may_lack = match replaced || spare {
                     true => Some(bounds.unavailable),
-                    false if self.is_making_room(&workload, replica, &current, &old) => {
+                    false if self.is_making_room(&current, &old) => {
                         Some(bounds.unavailable_in_place())
                     }
                     false => None,
@@ -140,7 +260,13 @@ impl Core {
                 let enough = may_lack.is_some_and(|may_lack| {
                     !old.ready || self.has_more_ready_than(&workload, may_lack)
                 });
-                if enough || is_expendable(&old) {
+                // What serves nobody waits for no successor, only for one to be possible.
+                let possible = match drained {
+                    true => current.iter().any(|i| has_image(i)),
+                    false => image_is_known,
+                };
+                let possible = possible || spare;
+                if enough || (possible && is_expendable(&old)) {
                     let cause = if drained { StopCause::Drained } else { StopCause::Replaced };
                     self.stop_instance(&old.id, cause);
                 }
@@ -148,25 +274,11 @@ impl Core {
         }
     }
 
-    /// Whether a replacement waits for nothing but the place of `old`: prepared on
-    /// its node, or, where there may be no surge and that node takes nothing new,
-    /// with room elsewhere.
-    fn is_making_room(
-        &self,
-        workload: &Workload,
-        replica: &Replica,
-        current: &[Arc<Instance>],
-        old: &Instance,
-    ) -> bool {
-        if current.iter().any(|i| i.after.as_ref() == Some(&old.id) && is_prepared(i)) {
-            return true;
-        }
-        let surge = Bounds::of(&workload.spec.strategy, workload.desired()).surge;
-        if !current.is_empty() || surge > 0 || self.hosts_in_place(&old.node) {
-            return false;
-        }
-        let wants = workload.asked_ports(replica.revision);
-        Placer::new(&self.state, &workload.spec.name).place(&self.state, &wants, None).is_ok()
+    /// Whether a replacement waits for nothing but the place of `old`, which can be
+    /// stopped now.
+    fn is_making_room(&self, current: &[Arc<Instance>], old: &Instance) -> bool {
+        let can_stop = self.state.nodes.get(&old.node).is_some_and(|node| node.able());
+        can_stop && current.iter().any(|i| i.after.as_ref() == Some(&old.id) && is_prepared(i))
     }
 
     fn hosts_in_place(&self, node: &NodeId) -> bool {
@@ -192,12 +304,15 @@ impl Core {
         (self.homeless(workload) + resting) as u32
     }
 
+    fn finds_no_room(&self, workload: &Workload) -> bool {
+        workload.held.as_ref().is_some_and(|why| {
+            matches!(why.reason, Reason::NoRoom | Reason::PortTaken | Reason::NoNodes)
+        })
+    }
+
     /// Replicas that have nothing because there is no room for them.
     fn homeless(&self, workload: &Workload) -> usize {
-        let no_room = workload.held.as_ref().is_some_and(|why| {
-            matches!(why.reason, Reason::NoRoom | Reason::PortTaken | Reason::NoNodes)
-        });
-        if !no_room {
+        if !self.finds_no_room(workload) {
             return 0;
         }
         workload.missing.iter().filter(|n| self.is_bare(workload, **n)).count()
@@ -229,24 +344,26 @@ impl Core {
     }
 
     /// The instance in whose place a replacement may be started where a surge is
-    /// impossible: on the same node, launched when it is gone. One at a time per
-    /// workload, or as many as may be missing.
+    /// impossible, and on which node: on the same one, or, if that takes nothing
+    /// new, on another that has room once the first is gone. It is launched only
+    /// then. One at a time per workload, or as many as may be missing.
     pub(super) fn place_in_place(
         &self,
         workload: &Workload,
         replica: &Replica,
         surge_is_impossible: bool,
-    ) -> Result<Option<Arc<Instance>>, String> {
+    ) -> Result<Option<(Arc<Instance>, NodeId)>, String> {
         let Some(outgoing) =
             self.live_in(replica).find(|i| !self.state.is_current(workload, replica, i))
         else {
             return Ok(None);
         };
-        if !self.hosts_in_place(&outgoing.node) {
+        let Some(node) = self.node_in_place(workload, replica, &outgoing) else {
             return Ok(None);
-        }
+        };
         let bounds = Bounds::of(&workload.spec.strategy, workload.desired());
         let may = match surge_is_impossible || bounds.surge == 0 {
+            _ if is_expendable(&outgoing) => bounds.unavailable_in_place().max(1),
             true => bounds.unavailable_in_place(),
             false => bounds.unavailable,
         };
@@ -263,15 +380,36 @@ impl Core {
             .flat_map(|r| self.live_in(r))
             .filter(|i| i.after.is_some() && !i.ready)
             .count();
-        Ok((waiting < may as usize).then_some(outgoing))
+        Ok((waiting < may as usize).then_some((outgoing, node)))
+    }
+
+    fn node_in_place(
+        &self,
+        workload: &Workload,
+        replica: &Replica,
+        outgoing: &Instance,
+    ) -> Option<NodeId> {
+        if self.hosts_in_place(&outgoing.node) {
+            return Some(outgoing.node.clone());
+        }
+        // What cannot be stopped makes no room.
+        self.state.nodes.get(&outgoing.node).filter(|node| node.able())?;
+        let wants = workload.asked_ports(replica.revision);
+        let placer = Placer::new(&self.state, &workload.spec.name);
+        placer.in_place_of(&outgoing.id).place(&self.state, &wants, None).ok()
     }
 }
 
 /// Whether its agent has everything it takes to launch it and waits for what it
 /// follows to be gone.
-fn is_prepared(instance: &Instance) -> bool {
+pub(super) fn is_prepared(instance: &Instance) -> bool {
     instance.phase() < Phase::Created
         && instance.seen.as_ref().is_some_and(|seen| seen.reason == Some(Reason::Prepared))
+}
+
+/// Whether its image is on its node.
+fn has_image(instance: &Instance) -> bool {
+    instance.phase() >= Phase::Created && instance.phase() != Phase::Failed || is_prepared(instance)
 }
 
 /// Whether it serves nobody and is not about to do so again.

@@ -112,9 +112,14 @@ impl World {
             match &order.body {
                 OrderBody::Run(run) => {
                     let known = agent.noted.get(&run.id).cloned();
-                    let exists = self.docker.get(&run.id).map(|c| c.order == **run);
+                    let exists = self.docker.get(&run.id).map(|c| is_same(&c.order, run));
                     if let Some((first, noted_at)) = known {
-                        if first == **run {
+                        if is_same(&first, run) {
+                            if run.after.is_none()
+                                && let Some(queued) = agent.queue.get_mut(&run.id)
+                            {
+                                queued.order.after = None;
+                            }
                             accepted(run.id.clone(), noted_at)
                         } else {
                             OrderAnswer::Refused(ApiError::new(409, "OtherContents", "differs"))
@@ -351,8 +356,12 @@ impl World {
             }
             let mut due = Vec::new();
             for (id, queued) in agent.queue.iter_mut().filter(|(_, q)| q.start_at <= now) {
-                let before = queued.order.after.as_ref().and_then(|id| self.docker.get(id));
-                let waits = before.is_some_and(Container::is_live)
+                // What it follows may be on another node: then it waits for the word.
+                let is_gone = |id: &InstanceId| match self.docker.get(id) {
+                    Some(before) => !before.is_live() && before.node == agent.id,
+                    None => agent.noted.contains_key(id) || agent.stops.contains(id),
+                };
+                let waits = queued.order.after.as_ref().is_some_and(|id| !is_gone(id))
                     && queued.order.template.image != "nopull";
                 if !waits {
                     due.push(id.clone());
@@ -605,4 +614,10 @@ fn described(container: &Container, now: u64, healthy_at: u64) -> ContainerInsta
         report.restart_due = container.restart_due;
     }
     report
+}
+
+/// The same order, whether or not what it follows is gone by now.
+fn is_same(first: &RunOrder, second: &RunOrder) -> bool {
+    let whatever = |order: &RunOrder| RunOrder { after: None, ..order.clone() };
+    whatever(first) == whatever(second)
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::world::*;
-use crate::model::wire::Fence;
+use crate::model::wire::{Fence, RunOrder};
 use crate::model::{Phase, Reason};
 use crate::roles::agent::message::*;
 
@@ -157,4 +157,36 @@ fn tombstones_are_bounded() {
     }
     assert_eq!(world.run(&order("web-r1-1499", json!({}))).unwrap_err().reason, "Stopped");
     world.run(&order("web-r1-0", json!({}))).unwrap();
+}
+
+#[test]
+fn what_needs_anothers_place_is_prepared_and_launched_when_that_is_gone() {
+    let mut world = World::ready();
+    world.start(&order("web-r1-a", json!({})));
+    let next = RunOrder { after: Some("web-r1-a".into()), ..order("web-r2-b", json!({})) };
+    world.run(&next).unwrap();
+    assert_eq!(world.reason("web-r2-b"), Some(Reason::Prepared));
+    world.stop("web-r1-a", 0).unwrap();
+    world.stopped("web-r1-a", 10);
+    world.launched("web-r2-b");
+    assert_eq!(world.phase("web-r2-b"), Some(Phase::Running));
+}
+
+#[test]
+fn what_follows_one_on_another_node_waits_for_the_schedulers_word() {
+    let mut world = World::ready();
+    let last = order("web-r2-b", json!({}));
+    let first = RunOrder { after: Some("web-r1-a".into()), ..last.clone() };
+    let noted = world.run(&first).unwrap();
+    world.image_checked(true);
+    world.pass(60_000);
+    assert_eq!(world.reason("web-r2-b"), Some(Reason::Prepared));
+    let other = RunOrder { restarts: 7, ..last.clone() };
+    assert_eq!(world.run(&other).unwrap_err().status, 409, "nothing else may differ");
+
+    assert_eq!(world.run(&last).unwrap(), noted, "the answer of the first time");
+    // The first order, doubled and late, changes nothing any more.
+    assert_eq!(world.run(&first).unwrap(), noted);
+    world.launched("web-r2-b");
+    assert_eq!(world.phase("web-r2-b"), Some(Phase::Running));
 }

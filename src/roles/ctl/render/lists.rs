@@ -246,6 +246,7 @@ pub fn history(list: &[RevisionView], look: &Look) -> String {
         Column::words("BY"),
         Column::words("IMAGE"),
         Column::if_any("WHY"),
+        Column::if_any("AGAIN"),
         Column::if_any("OUTCOME"),
     ];
     if list.is_empty() {
@@ -268,6 +269,10 @@ pub fn history(list: &[RevisionView], look: &Look) -> String {
                 Cell::new(&revision.by),
                 Cell::new(&revision.template.image),
                 Cell::new(&revision.why),
+                Cell::maybe(revision.again.as_ref().map(|word| {
+                    let when = words::clock(&word.at, look.now, &look.zone);
+                    format!("{when} by {}: {}", word.by, word.why)
+                })),
                 Cell::maybe(revision.outcome.as_ref()),
             ]
         })
