@@ -534,6 +534,9 @@ impl World {
         let by_hand = matches!(input, Input::User { .. });
         let step = self.core.step(moment, input);
         self.stepped_at = self.now;
+        for event in &step.events {
+            self.log.push(format!("{} {} {}", self.now, event.kind, event.message));
+        }
         // Where nothing was looked at and nothing was said, nothing has changed.
         let changed = visits != self.core.visits || !step.events.is_empty();
         if changed {
@@ -545,7 +548,7 @@ impl World {
                 self.check_starts(&before, &born, &occupied);
             }
             self.remember();
-            self.check_births(&born);
+            self.check_births(&before, &born);
             self.check_stops(&before);
             self.check_turns(&before, by_hand);
             self.check_ready(&before);
@@ -564,9 +567,6 @@ impl World {
                 Some(value) => self.records.insert(record.key, value),
                 None => self.records.remove(&record.key),
             };
-        }
-        for event in step.events {
-            self.log.push(format!("{} {} {}", self.now, event.kind, event.message));
         }
         for (ticket, reply) in step.replies {
             match self.waiting.remove(&ticket) {

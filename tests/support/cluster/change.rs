@@ -6,7 +6,9 @@
 use super::*;
 use kube_lite::model::Template;
 use kube_lite::model::view::NodeStatus;
-use kube_lite::roles::scheduler::state::{Instance, Node, Replica, Rollout, RolloutState, Workload};
+use kube_lite::roles::scheduler::state::{
+    Instance, Node, Replica, Rollout, RolloutState, Workload,
+};
 
 /// A deadline that has passed for this long and was not acted upon was forgotten.
 const DEADLINE_SLACK_MS: u64 = 15_000;
@@ -20,6 +22,8 @@ pub(super) struct Memory {
     images: BTreeSet<String>,
     /// Revisions of which an instance ended, did not start or was ill.
     faulty: BTreeSet<(WorkloadId, u64)>,
+    /// Instances that another one was ordered to follow.
+    followed: BTreeSet<InstanceId>,
     /// Instances that were ready.
     was_ready: BTreeSet<InstanceId>,
     /// Per place, the revisions it has had since the rollout under way began;
@@ -101,7 +105,8 @@ fn ports_free(state: &State, node: &Node, ports: &[u16], except: &[&InstanceId])
 }
 
 fn asked(workload: &Workload, revision: u64) -> Vec<u16> {
-    let ports = workload.template(revision).iter().flat_map(|t| t.ports.clone()).collect::<Vec<_>>();
+    let ports =
+        workload.template(revision).iter().flat_map(|t| t.ports.clone()).collect::<Vec<_>>();
     let single = workload.desired() == 1;
     let asked = ports.iter().filter(|p| p.host_port != 0 && (p.fixed || single));
     asked.map(|p| p.host_port).collect()
@@ -176,7 +181,8 @@ impl World {
             let is_new = known.is_none_or(|(old, _)| {
                 old.to != rollout.to
                     || (!old.is_open() && rollout.is_open())
-                    || (old.state == RolloutState::Aborting && rollout.state == RolloutState::Rolling)
+                    || (old.state == RolloutState::Aborting
+                        && rollout.state == RolloutState::Rolling)
             });
             let ticks_on = known.is_some_and(|(old, _)| old.state == rollout.state);
             let since = known.filter(|_| ticks_on && !is_new).map_or(now, |(_, since)| *since);
@@ -204,15 +210,16 @@ impl World {
     }
 
     /// What may be started, where, in which revision, and how many of them.
-    pub(super) fn check_births(&mut self, born: &[InstanceId]) {
+    pub(super) fn check_births(&mut self, before: &State, born: &[InstanceId]) {
         for id in born {
             let instance = self.core.state.instances[id].clone();
             if instance.seen.is_none() {
-                self.check_birth(&instance);
+                self.check_birth(before, &instance);
             }
         }
         for id in born {
             let instance = &self.core.state.instances[id];
+            self.memory.followed.extend(instance.replaces.clone());
             let place = (instance.workload.clone(), instance.replica);
             if let Some(had) = self.memory.had.entry(place).or_insert_with(|| Some(BTreeSet::new()))
             {
@@ -221,10 +228,9 @@ impl World {
         }
     }
 
-    fn check_birth(&self, born: &Instance) {
+    fn check_birth(&self, before: &State, born: &Instance) {
         let state = &self.core.state;
-        let (id, name, number, revision) =
-            (&born.id, &born.workload, born.replica, born.revision);
+        let (id, name, number, revision) = (&born.id, &born.workload, born.replica, born.revision);
         let workload = &state.workloads[name];
         let replica = &workload.replicas[&number];
         let story = || self.story();
@@ -232,21 +238,30 @@ impl World {
         // Where.
         let node = &state.nodes[&born.node];
         assert!(is_able(node) && !node.draining, "{id} is started on {node:?}\n{}", story());
-        let before = born.replaces.as_ref().and_then(|old| self.ran_on.get(old));
-        let stays = before == Some(&born.node);
+        let home = born.replaces.as_ref().and_then(|old| self.ran_on.get(old));
+        let stays = home == Some(&born.node);
         assert!(node.schedulable || stays, "{id} is started on a cordoned node\n{}", story());
         let ports = asked(workload, revision);
-        let except: Vec<&InstanceId> = [Some(id), born.after.as_ref()].into_iter().flatten().collect();
+        let except: Vec<&InstanceId> =
+            [Some(id), born.after.as_ref()].into_iter().flatten().collect();
         let is_free = |node: &Node| ports_free(state, node, &ports, &except);
         assert!(is_free(node), "{id} needs a host port that is taken\n{}", story());
-        if let Some(home) = before.and_then(|node| state.nodes.get(node))
+        if let Some(home) = home.and_then(|node| state.nodes.get(node))
             && born.replaces.as_ref().is_some_and(|old| {
-                self.started.contains(old) && self.ran.contains(&(old.clone(), revision))
+                // The first that follows it; that may have been withdrawn since.
+                !self.memory.followed.contains(old) && self.ran.contains(&(old.clone(), revision))
             })
         {
             let could_stay = is_able(home) && !home.draining && is_free(home);
             assert!(stays || !could_stay, "{id} is not restarted where it ran\n{}", story());
         }
+
+        // When.
+        let was = before.workloads.get(name).and_then(|w| w.replicas.get(&number));
+        let rests = was.is_some_and(|r| {
+            r.revision == revision && r.not_before.is_some_and(|at| at > state.now)
+        });
+        assert!(!rests, "{id} is started before its time\n{}", story());
 
         // Which revision.
         let (head, goal) = (workload.head(), workload.rollout.as_ref().map(|r| (r.state, r.to)));
@@ -267,6 +282,7 @@ impl World {
             story()
         );
         let beside = effective(state, replica)
+            .filter(|i| i.after.as_ref() != Some(id))
             .find(|i| i.id != *id && is_wanted(state, workload, replica, i));
         assert!(beside.is_none(), "{id} is started beside {beside:?}\n{}", story());
 
@@ -334,7 +350,9 @@ impl World {
             let current: Vec<&Instance> = effective(after, replica)
                 .filter(|i| i.id != *id && is_wanted(after, workload, replica, i))
                 .collect();
-            let replaced = replica.done.is_some() || current.iter().any(|i| i.ready);
+            // Of several that are to go, one is kept until something follows it.
+            let kept = || effective(after, replica).filter(|i| i.id != *id);
+            let replaced = replica.done.is_some() || kept().any(|i| i.ready);
             if cause == StopCause::Excess && was.ready && old.ready {
                 assert!(replaced, "{id} serves, and is stopped as excess\n{}", self.story());
             }
@@ -359,7 +377,7 @@ impl World {
                     }
                 };
                 assert!(
-                    possible,
+                    possible || kept().next().is_some(),
                     "{id} may yet serve and is stopped ({cause:?}) before it is known whether \
                      anything can take its place\n{}",
                     self.story()
@@ -418,9 +436,8 @@ impl World {
             if was_open && !rollout.is_open() {
                 self.check_ended(workload);
             }
-            let was_rolling = was.is_some_and(|w| {
-                w.state == RolloutState::Rolling && w.to == rollout.to
-            });
+            let was_rolling =
+                was.is_some_and(|w| w.state == RolloutState::Rolling && w.to == rollout.to);
             let rolls = matches!(rollout.state, RolloutState::Rolling | RolloutState::Done);
             if was_rolling && rolls && rollout.to != before.workloads[name].head() {
                 self.check_no_fault_overlooked(before, workload, rollout);
@@ -457,6 +474,7 @@ impl World {
                 && !i.is_over()
                 && !state.is_lost(i)
                 && i.revision != workload.revision
+                && workload.replicas.get(&i.replica).is_some_and(|r| r.instances.contains(&i.id))
                 && matches!(i.stop.as_ref().map(|s| s.cause), None | Some(StopCause::Replaced))
         });
         assert!(left.is_none(), "{name} has ended and {left:?} is still there\n{}", self.story());
@@ -471,8 +489,7 @@ impl World {
             }
             let Some(replica) = workload.replicas.get(&old.replica) else { continue };
             let Some(new) = after.instances.get(id).filter(|i| i.stop.is_none()) else { continue };
-            let fell_ill =
-                new.health() == Health::Unhealthy && old.health() != Health::Unhealthy;
+            let fell_ill = new.health() == Health::Unhealthy && old.health() != Health::Unhealthy;
             let seen = new.seen.as_ref();
             let ended = !old.is_over()
                 && match seen.and_then(|s| s.exit_code) {
@@ -538,8 +555,13 @@ impl World {
             };
             let template: &Template = &container.order.template;
             let given = u64::from(workload.spec.min_ready_seconds) * 1000;
-            let arrives = workload.rollout.as_ref().is_some_and(|r| {
-                r.is_open() && [r.to, workload.revision].contains(&instance.revision)
+            // It may have been found ready before or after the rest of the step.
+            let arrives = [before, state].into_iter().all(|state| {
+                let workload = state.workloads.get(&instance.workload);
+                workload.is_some_and(|w| {
+                    let open = w.rollout.as_ref().filter(|r| r.is_open());
+                    open.is_some_and(|r| [r.to, w.revision].contains(&instance.revision))
+                })
             });
             let must = match given == 0 && arrives && template.health_check.is_none() {
                 true => self.timing.probeless_ready_ms,

@@ -66,8 +66,11 @@ impl World {
         let mut starts: BTreeMap<&WorkloadId, BTreeSet<InstanceId>> = BTreeMap::new();
         for id in born {
             let instance = &self.core.state.instances[id];
-            let known = |id| before.instances.get(id).is_some_and(|i| !i.is_over());
-            let takes_over = instance.after.as_ref().is_some_and(known);
+            let there = |id| {
+                let mut known = [before, &self.core.state].into_iter();
+                known.any(|state| state.instances.get(id).is_some_and(|i| !i.is_over()))
+            };
+            let takes_over = instance.after.as_ref().is_some_and(there);
             if instance.seen.is_none() && !takes_over {
                 starts.entry(&instance.workload).or_default().insert(id.clone());
             }
