@@ -95,7 +95,7 @@ impl Core {
         let moving = to_move.iter().filter(|&number| !workload.transit.contains(number)).count();
         // What finds no room is on its way for ever and must not hold up the others.
         let stuck = workload.transit.iter().filter(|&n| workload.missing.contains(n));
-        let stuck = match self.finds_no_room(&workload) {
+        let stuck = match proven && self.finds_no_room(&workload) {
             true => stuck.filter(|n| self.is_bare(&workload, **n)).count(),
             false => 0,
         };
@@ -171,7 +171,10 @@ impl Core {
             let mut placer = Placer::new(&self.state, &workload.spec.name);
             placer.place(&self.state, &wants, pin).is_ok()
         };
-        finds(workload.revision, None) || !finds(replica.revision, replica.pin.as_ref())
+        // Nor is there a turn to take for one that has yet to show that it works.
+        let may_wait = || self.is_proven(workload);
+        finds(workload.revision, None)
+            || (may_wait() && !finds(replica.revision, replica.pin.as_ref()))
     }
 
     /// What a replica had has ended, and nothing of the wanted revision was
@@ -373,12 +376,11 @@ impl Core {
                 outgoing.id
             ));
         }
-        let waiting = workload
-            .transit
-            .iter()
-            .filter_map(|number| workload.replicas.get(number))
-            .flat_map(|r| self.live_in(r))
-            .filter(|i| i.after.is_some() && !i.ready)
+        // Those that this very pass has started count, too.
+        let waiting = self
+            .instances_of(workload)
+            .filter(|i| i.after.is_some() && i.stop.is_none())
+            .filter(|i| !i.is_over() && !i.ready && !self.state.is_lost(i))
             .count();
         Ok((waiting < may as usize).then_some((outgoing, node)))
     }
@@ -389,14 +391,12 @@ impl Core {
         replica: &Replica,
         outgoing: &Instance,
     ) -> Option<NodeId> {
-        if self.hosts_in_place(&outgoing.node) {
-            return Some(outgoing.node.clone());
-        }
         // What cannot be stopped makes no room.
         self.state.nodes.get(&outgoing.node).filter(|node| node.able())?;
         let wants = workload.asked_ports(replica.revision);
         let placer = Placer::new(&self.state, &workload.spec.name);
-        placer.in_place_of(&outgoing.id).place(&self.state, &wants, None).ok()
+        let same = Some(&outgoing.node).filter(|node| self.hosts_in_place(node));
+        placer.in_place_of(&outgoing.id).place(&self.state, &wants, same).ok()
     }
 }
 
