@@ -364,7 +364,8 @@ impl World {
                 assert!(!workload.is_frozen(), "{id} is replaced during a pause\n{}", story());
                 assert_ne!(old.revision, workload.revision, "{id} is what is wanted\n{}", story());
             }
-            if old.ready {
+            // What an overtaken rollout leaves counts as ready a little sooner: not before.
+            if was.ready && old.ready {
                 self.check_stop_of_ready(old, workload, &current, replaced);
             } else if old.phase() == Phase::Running {
                 let possible = match cause {
