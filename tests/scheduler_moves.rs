@@ -34,7 +34,15 @@ fn a_restart_of_the_scheduler_in_the_middle_loses_nothing() {
         world.restart_scheduler();
         assert_eq!(world.state_of("web"), state);
         world.until(15_000, "recovered", |w| w.core.state.awaited.is_empty());
-        let _ = world.rollout("web", RolloutCall::Resume);
+        if state == "paused" {
+            // What had begun comes up; then nothing moves until somebody says so.
+            world.run_for(10_000);
+            let before = world.live("web");
+            world.nothing_happens_for(10 * MINUTE);
+            assert_eq!((world.live("web"), world.state_of("web").as_str()), (before, "paused"));
+            assert!(of_revision(&world, 1) > 0 && of_revision(&world, 2) > 0);
+            world.rollout("web", RolloutCall::Resume).unwrap();
+        }
         let end = if state == "aborting" { ("aborted", 1) } else { ("done", 2) };
         ends(&mut world, 2 * MINUTE, end.0, 7, 6);
         all_of(&mut world, end.1);
@@ -153,7 +161,7 @@ fn of_three_with_a_fixed_port_on_two_daemons_two_run_and_are_updated() {
     world.nothing_happens_for(MINUTE);
     world.deploy(fixed(3, "v2"));
     world.until(2 * MINUTE, "both are new", |w| {
-        assert!(w.live("web").len() <= 2 && w.view("web").ready + 1 >= 1, "{}", w.story());
+        assert!(w.live("web").len() <= 2 && w.view("web").ready >= 1, "{}", w.story());
         of_revision(w, 2) == 2 && w.view("web").ready == 2
     });
     assert!(world.reasons("web").contains(&Reason::PortTaken));

@@ -131,6 +131,22 @@ fn a_bad_revision_aborts_in_bounded_time_and_no_original_is_touched() {
 }
 
 #[test]
+fn a_revision_without_a_probe_that_is_ready_and_ends_later_is_taken_back() {
+    // Ready after 5 s, and so through some of the waves; then it ends.
+    let mut world = with(3, image(6, "v1"));
+    let originals = world.live("web");
+    world.deploy(image(6, "exit:7:12000"));
+    world.until(20_000, "half way", |w| {
+        assert!(w.view("web").ready >= 6 && w.live("web").len() <= 7, "{}", w.story());
+        of_revision(w, 2) >= 2 && w.live("web").iter().any(|id| !originals.contains(id))
+    });
+    ends(&mut world, MINUTE, "aborted", 7, 4);
+    assert!(outcome(&world, 2).contains("exited with code 7"), "{}", outcome(&world, 2));
+    assert!(originals.iter().filter(|id| world.live("web").contains(id)).count() >= 3);
+    all_of(&mut world, 1);
+}
+
+#[test]
 fn turning_unhealthy_half_way_brings_the_old_revision_back_under_the_same_bounds() {
     let mut world = with(3, probed(6, "v1"));
     let originals = world.live("web");

@@ -482,3 +482,21 @@ fn uncordoned_in_the_middle_of_a_drain_in_a_rollout_with_a_restart() {
     until_state(&mut world, 2 * MINUTE, "done");
     all_of(&mut world, 2);
 }
+
+#[test]
+fn grown_by_more_than_there_is_room_for_in_a_change_of_none() {
+    let mut world = shared(&[("n1", "d1"), ("n2", "d1"), ("n3", "d3"), ("n4", "d4")]);
+    world.deploy(image(0, "v1"));
+    world.run_for(100);
+    for surge in [Extent::Count(1), Extent::Count(3), Extent::Count(5), Extent::Percent(50)] {
+        let mut next = image(5, "v2");
+        next.ports = vec![port(80, 9000, true), port(81, 9100, false)];
+        next.strategy.max_surge = surge;
+        world.deploy(next);
+        world.run_for(30_000);
+        assert_eq!(of_revision(&world, 2), 3, "as many as there are daemons: {surge:?}");
+        assert_eq!(world.view("web").ready, 3, "none of the old one was started for it");
+        world.deploy(image(0, "v1"));
+        world.run_for(30_000);
+    }
+}

@@ -37,6 +37,9 @@ pub struct Core {
     /// Where the slow resync goes on.
     resync_cursor: Option<(WorkloadId, Option<u32>)>,
     resync_at: Millis,
+    /// When this process last went on after it had not run for a while: what arrives
+    /// then may have been said long before.
+    pub(super) resumed_at: Millis,
 }
 
 /// A [`Step`] in the making; cloned with the core, empty between steps.
@@ -123,6 +126,7 @@ impl Core {
             draws: Draws::default(),
             visits: 0,
             resync_cursor: None,
+            resumed_at: 0,
         };
         core.look_at_everything();
         core
@@ -505,6 +509,7 @@ impl Core {
                 node.docker_since = (node.docker_since + gap).min(now);
             }
         }
+        self.resumed_at = now;
         self.note_pause(gap);
     }
 }

@@ -163,7 +163,7 @@ impl Core {
             };
         if !must_be_listed {
             let sent = matches!(instance.run, Delivery::Sent { .. } | Delivery::Due(1..));
-            let given_up_at = instance.since + self.timing.unreachable_ms;
+            let given_up_at = instance.since.max(self.resumed_at) + self.timing.unreachable_ms;
             let node = self.state.nodes.get(&instance.node);
             if sent
                 && instance.stop.is_none()

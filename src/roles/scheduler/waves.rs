@@ -75,12 +75,15 @@ impl Core {
         let bounds = Bounds::of(&workload.spec.strategy, workload.desired());
         let at_once = (bounds.surge + bounds.unavailable).max(1) as usize;
         let proven = self.is_proven(&workload);
+        if !proven && self.finds_no_room(&workload) {
+            self.give_up_turns(name, &workload);
+        }
+        let Some(workload) = self.state.workloads.get(name).cloned() else { return };
         let mut to_move = Vec::new();
         let mut in_waves = Vec::new();
         for number in &workload.outdated {
             let Some(replica) = workload.replicas.get(number) else { continue };
-            let has_wanted = self.live_in(replica).any(|i| i.revision == workload.revision);
-            if has_wanted || workload.transit.contains(number) {
+            if self.live_in(replica).any(|i| i.revision == workload.revision) {
                 to_move.push(*number);
                 continue;
             }
@@ -89,20 +92,21 @@ impl Core {
                 // What has crashed comes back as it was rather than not at all.
                 Turn::Nothing if !self.would_find_room(&workload, replica) => {}
                 Turn::Nothing | Turn::NotReady if proven => to_move.push(*number),
-                _ => in_waves.push((turn, *number)),
+                // Those on their way, to elsewhere or to what is overtaken, need none
+                // of the surge that they have not got already.
+                _ => in_waves.push((turn, !workload.transit.contains(number), *number)),
             }
         }
-        let moving = to_move.iter().filter(|&number| !workload.transit.contains(number)).count();
+        let arriving = workload.transit.iter().filter(|&n| !workload.outdated.contains(n));
         // What finds no room is on its way for ever and must not hold up the others.
-        let stuck = workload.transit.iter().filter(|&n| workload.missing.contains(n));
-        let stuck = match self.finds_no_room(&workload) {
-            true => stuck.filter(|n| self.is_bare(&workload, **n)).count(),
-            false => 0,
+        let is_stuck = |n: &u32| workload.missing.contains(n) && self.is_bare(&workload, *n);
+        let arriving = match proven && self.finds_no_room(&workload) {
+            true => arriving.filter(|&n| !is_stuck(n)).count(),
+            false => arriving.count(),
         };
-        let under_way = workload.transit.len() - stuck + moving;
-        let free = at_once.saturating_sub(under_way);
+        let free = at_once.saturating_sub(arriving + to_move.len());
         in_waves.sort_unstable();
-        to_move.extend(in_waves.into_iter().take(free).map(|(_, number)| number));
+        to_move.extend(in_waves.into_iter().take(free).map(|(.., number)| number));
         for number in &to_move {
             self.move_replica(name, *number, workload.revision);
         }
@@ -111,17 +115,51 @@ impl Core {
         }
     }
 
+    /// Replicas whose turn it was, that have lost what they had and find no room for
+    /// the new: another's turn may show whether that works.
+    fn give_up_turns(&mut self, name: &WorkloadId, workload: &Workload) {
+        let stuck: Vec<u32> = workload
+            .transit
+            .iter()
+            .filter(|&n| workload.missing.contains(n) && !workload.outdated.contains(n))
+            .filter(|&n| self.is_bare(workload, *n))
+            .filter(|&n| {
+                let replica = workload.replicas.get(n);
+                replica.is_some_and(|replica| !self.would_find_room(workload, replica))
+            })
+            .copied()
+            .collect();
+        let head = workload.head();
+        for number in &stuck {
+            self.edit_workload(name, |workload| {
+                workload.outdated.insert(*number);
+                workload.transit.remove(number);
+            });
+            self.edit_replica(name, *number, |replica| replica.revision = head);
+        }
+        if !stuck.is_empty() {
+            self.record_workload(name);
+        }
+    }
+
     /// Whether the wanted revision has shown that it works: it was everywhere once,
-    /// or one instance of it is ready or has finished.
+    /// or one instance of it is ready or has finished. Where nothing else lives,
+    /// there is nothing to keep from it.
     fn is_proven(&self, workload: &Workload) -> bool {
         let wanted = workload.revision;
         let finished = |number: &u32| {
             let done = workload.replicas.get(number).and_then(|r| r.done.as_ref());
             done.is_some_and(|done| done.revision == wanted)
         };
+        let lives = |i: &Instance| {
+            i.revision != wanted && i.stop.is_none() && !i.is_over() && !self.state.is_lost(i)
+        };
         wanted == workload.head()
             || self.instances_of(workload).any(|i| i.revision == wanted && i.share.ready)
             || workload.done.iter().any(finished)
+            || workload.done.is_empty()
+                && !self.state.is_recovering(workload)
+                && !self.instances_of(workload).any(lives)
     }
 
     /// Whether places that are added get the wanted revision: not while it has
@@ -171,7 +209,10 @@ impl Core {
             let mut placer = Placer::new(&self.state, &workload.spec.name);
             placer.place(&self.state, &wants, pin).is_ok()
         };
-        finds(workload.revision, None) || !finds(replica.revision, replica.pin.as_ref())
+        // Nor is there a turn to take for one that has yet to show that it works.
+        let may_wait = || self.is_proven(workload);
+        finds(workload.revision, None)
+            || (may_wait() && !finds(replica.revision, replica.pin.as_ref()))
     }
 
     /// What a replica had has ended, and nothing of the wanted revision was
@@ -204,6 +245,8 @@ impl Core {
         self.edit_workload(name, |workload| {
             workload.outdated.remove(&number);
             workload.transit.insert(number);
+            // It rests no more; where it stands is seen in the next round.
+            workload.resting.remove(&number);
         });
         self.edit_replica(name, number, |replica| {
             replica.revision = revision;
@@ -373,12 +416,11 @@ impl Core {
                 outgoing.id
             ));
         }
-        let waiting = workload
-            .transit
-            .iter()
-            .filter_map(|number| workload.replicas.get(number))
-            .flat_map(|r| self.live_in(r))
-            .filter(|i| i.after.is_some() && !i.ready)
+        // Those that this very pass has started count, too.
+        let waiting = self
+            .instances_of(workload)
+            .filter(|i| i.after.is_some() && i.stop.is_none())
+            .filter(|i| !i.is_over() && !i.ready && !self.state.is_lost(i))
             .count();
         Ok((waiting < may as usize).then_some((outgoing, node)))
     }
@@ -389,14 +431,12 @@ impl Core {
         replica: &Replica,
         outgoing: &Instance,
     ) -> Option<NodeId> {
-        if self.hosts_in_place(&outgoing.node) {
-            return Some(outgoing.node.clone());
-        }
         // What cannot be stopped makes no room.
         self.state.nodes.get(&outgoing.node).filter(|node| node.able())?;
         let wants = workload.asked_ports(replica.revision);
         let placer = Placer::new(&self.state, &workload.spec.name);
-        placer.in_place_of(&outgoing.id).place(&self.state, &wants, None).ok()
+        let same = Some(&outgoing.node).filter(|node| self.hosts_in_place(node));
+        placer.in_place_of(&outgoing.id).place(&self.state, &wants, same).ok()
     }
 }
 

@@ -514,6 +514,9 @@ impl World {
             ports: if failed.is_some() { Vec::new() } else { ports },
             ghost: failed.is_some(),
         };
+        if failed.is_none() {
+            self.ran.insert((order.id.clone(), order.revision));
+        }
         self.docker.insert(order.id, container);
     }
 

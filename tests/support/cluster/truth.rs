@@ -55,46 +55,6 @@ impl World {
         after.as_ref().and_then(|id| self.docker.get(id)).is_some_and(Container::is_live)
     }
 
-    /// By its own acts it takes no workload below what may be missing (DESIGN 7.2),
-    /// not counting replicas that nobody could help just now.
-    pub(super) fn check_stops(&self, before: &State) {
-        let after = &self.core.state;
-        for (id, instance) in &after.instances {
-            let cause = instance.stop.as_ref().map(|stop| stop.cause);
-            let is_news = before.instances.get(id).is_some_and(|i| i.stop.is_none());
-            let moves = matches!(cause, Some(StopCause::Replaced | StopCause::Drained));
-            let Some(workload) = after.workloads.get(&instance.workload) else { continue };
-            if !is_news || !moves || !instance.ready {
-                continue;
-            }
-            let effective = |id: &InstanceId| {
-                let i = &after.instances[id];
-                !i.is_over() && i.stop.is_none() && !after.is_lost(i)
-            };
-            let bounds = Bounds::of(&workload.spec.strategy, workload.desired());
-            let replaced = workload.replicas.get(&instance.replica).is_some_and(|r| {
-                r.done.is_some()
-                    || r.instances.iter().any(|id| effective(id) && after.instances[id].ready)
-            });
-            let may_lack =
-                if replaced { bounds.unavailable } else { bounds.unavailable_in_place() };
-            let helpless = workload
-                .missing
-                .iter()
-                .chain(&workload.resting)
-                .filter(|n| !workload.replicas[*n].instances.iter().any(effective))
-                .count();
-            let ready = after.tally(&instance.workload).ready as usize + workload.done.len();
-            assert!(
-                ready + helpless + may_lack as usize >= workload.desired() as usize,
-                "{id} is stopped ({cause:?}), {ready} ready and {helpless} helpless remain of {}, \
-                 {may_lack} may be missing\n{}",
-                workload.desired(),
-                self.story()
-            );
-        }
-    }
-
     /// Nothing is started while as much as is wanted is there, and the surge while
     /// it changes (DESIGN 7.1).
     pub(super) fn check_starts(
@@ -106,8 +66,11 @@ impl World {
         let mut starts: BTreeMap<&WorkloadId, BTreeSet<InstanceId>> = BTreeMap::new();
         for id in born {
             let instance = &self.core.state.instances[id];
-            let known = |id| before.instances.get(id).is_some_and(|i| !i.is_over());
-            let takes_over = instance.after.as_ref().is_some_and(known);
+            let there = |id| {
+                let mut known = [before, &self.core.state].into_iter();
+                known.any(|state| state.instances.get(id).is_some_and(|i| !i.is_over()))
+            };
+            let takes_over = instance.after.as_ref().is_some_and(there);
             if instance.seen.is_none() && !takes_over {
                 starts.entry(&instance.workload).or_default().insert(id.clone());
             }
