@@ -13,7 +13,6 @@ use std::collections::BTreeSet;
 use cluster::{Network, World, port, probe, spec};
 use kube_lite::model::wire::DockerState;
 use kube_lite::model::{Extent, NodeId, RestartPolicy, Template, WorkloadSpec};
-use kube_lite::roles::scheduler::core::Core;
 use kube_lite::roles::scheduler::message::{Input, RolloutCall, Step, UserCall};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -287,8 +286,8 @@ fn act(world: &mut World, act: &Act) {
             world.scheduler_frozen = false;
         }
         Act::DiskRefused => {
-            let state = world.core.state.clone();
-            world.core = Core::new(state, world.timing.clone());
+            let (state, now) = (world.core.state.clone(), world.core.state.now);
+            world.core.roll_back(state, &[], now);
         }
         Act::Wait { ms } => world.run_for(*ms),
     }

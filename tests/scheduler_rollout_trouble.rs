@@ -500,3 +500,18 @@ fn grown_by_more_than_there_is_room_for_in_a_change_of_none() {
         world.run_for(30_000);
     }
 }
+
+#[test]
+fn what_took_a_place_and_never_became_ready_keeps_nobody_from_the_cure() {
+    let mut world = World::new(3);
+    let mut web = image(2, "unwell");
+    web.strategy.max_surge = Extent::Count(0);
+    world.deploy(web.clone());
+    node_call(&mut world, true, "n1");
+    world.run_for(5_000);
+    assert!(world.live_on("web", "n1").is_empty());
+    web.image = "cure".into();
+    world.deploy(web);
+    until_state(&mut world, MINUTE, "done");
+    all_of(&mut world, 2);
+}

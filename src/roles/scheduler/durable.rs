@@ -341,9 +341,9 @@ impl Core {
     /// has happened, and the state is again what it was before. Whoever was heard
     /// in them was heard all the same; a node must not die for the disk's sake.
     pub fn roll_back(&mut self, before: State, heard: &[(NodeId, u64)], now: Millis) {
-        let visits = self.visits;
+        let (visits, resumed_at) = (self.visits, self.resumed_at);
         *self = Self::new(before, self.timing.clone());
-        self.visits = visits;
+        (self.visits, self.resumed_at) = (visits, resumed_at);
         for (id, incarnation) in heard {
             let of_this_life = |node: &Arc<Node>| {
                 node.incarnation == *incarnation && node.status == NodeStatus::Alive

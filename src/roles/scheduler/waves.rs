@@ -416,10 +416,17 @@ impl Core {
                 outgoing.id
             ));
         }
-        // Those that this very pass has started count, too.
+        // Those that this very pass has started count, too; not one that took a place
+        // before and has never become ready: it is on its way to nothing any more.
+        let arrives = |i: &&Instance| {
+            let replica = workload.replicas.get(&i.replica);
+            workload.transit.contains(&i.replica)
+                && replica.is_some_and(|r| self.state.is_current(workload, r, i))
+        };
         let waiting = self
             .instances_of(workload)
             .filter(|i| i.after.is_some() && i.stop.is_none())
+            .filter(arrives)
             .filter(|i| !i.is_over() && !i.ready && !self.state.is_lost(i))
             .count();
         Ok((waiting < may as usize).then_some((outgoing, node)))

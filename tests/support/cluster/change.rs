@@ -331,7 +331,7 @@ impl World {
             .transit
             .iter()
             .filter_map(|number| workload.replicas.get(number))
-            .flat_map(|r| effective(state, r))
+            .flat_map(|r| effective(state, r).filter(|i| is_wanted(state, workload, r, i)))
             .filter(|i| i.after.is_some() && !i.ready);
         let waiting = waiting.count();
         assert!(

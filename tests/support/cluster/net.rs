@@ -355,11 +355,12 @@ impl World {
                 self.docker.remove(&id);
             }
             let mut due = Vec::new();
+            let queue: BTreeSet<InstanceId> = agent.queue.keys().cloned().collect();
             for (id, queued) in agent.queue.iter_mut().filter(|(_, q)| q.start_at <= now) {
                 // What it follows may be on another node: then it waits for the word.
                 let is_gone = |id: &InstanceId| match self.docker.get(id) {
                     Some(before) => !before.is_live() && before.node == agent.id,
-                    None => agent.noted.contains_key(id) || agent.stops.contains(id),
+                    None => agent.noted.contains_key(id) && !queue.contains(id),
                 };
                 let waits = queued.order.after.as_ref().is_some_and(|id| !is_gone(id))
                     && queued.order.template.image != "nopull";

@@ -30,16 +30,8 @@ impl World {
                 }
             }
         }
-        for packet in self.packets.values() {
-            if let Packet::Order { life, order } = packet
-                && let OrderBody::Run(run) = &order.body
-                && *life == self.life
-                && self.agents.get(&order.fence.node).is_some_and(|agent| {
-                    agent.up
-                        && agent.incarnation == order.fence.incarnation
-                        && !agent.stops.contains(&run.id)
-                        && !agent.noted.contains_key(&run.id)
-                })
+        for order in self.runs_on_the_way() {
+            if let OrderBody::Run(run) = &order.body
                 && counted(&order.fence.node, &run.id)
                 && !self.waits(&run.after)
             {
@@ -50,9 +42,29 @@ impl World {
         occupied
     }
 
-    /// Whether what an order is to follow is still there.
+    /// Orders to run something that an agent would take when they arrive.
+    fn runs_on_the_way(&self) -> impl Iterator<Item = &Order> {
+        self.packets.values().filter_map(|packet| match packet {
+            Packet::Order { life, order } if *life == self.life => {
+                let OrderBody::Run(run) = &order.body else { return None };
+                let agent = self.agents.get(&order.fence.node)?;
+                let takes = agent.up
+                    && agent.incarnation == order.fence.incarnation
+                    && !agent.stops.contains(&run.id)
+                    && !agent.noted.contains_key(&run.id);
+                takes.then_some(order)
+            }
+            _ => None,
+        })
+    }
+
+    /// Whether what an order is to follow is still there, or about to be.
     fn waits(&self, after: &Option<InstanceId>) -> bool {
-        after.as_ref().and_then(|id| self.docker.get(id)).is_some_and(Container::is_live)
+        let Some(before) = after else { return false };
+        let is_run = |order: &Order| matches!(&order.body, OrderBody::Run(r) if r.id == *before);
+        self.docker.get(before).is_some_and(Container::is_live)
+            || self.agents.values().any(|agent| agent.queue.contains_key(before))
+            || self.runs_on_the_way().any(is_run)
     }
 
     /// Nothing is started while as much as is wanted is there, and the surge while
