@@ -515,3 +515,18 @@ fn what_took_a_place_and_never_became_ready_keeps_nobody_from_the_cure() {
     until_state(&mut world, MINUTE, "done");
     all_of(&mut world, 2);
 }
+
+#[test]
+fn a_dead_one_of_an_aborted_revision_found_after_a_restart_brings_nothing_back() {
+    let mut world = with(1, image(1, "v1"));
+    world.deploy(image(1, "nopull"));
+    until_state(&mut world, MINUTE, "aborted");
+    world.settle();
+    world.scale("web", 0);
+    world.run_for(5);
+    world.restart_scheduler();
+    world.scale("web", 1);
+    world.settle();
+    assert_eq!(world.events("ReplicaRestarting"), 0);
+    all_of(&mut world, 1);
+}

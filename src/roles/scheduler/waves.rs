@@ -88,13 +88,22 @@ impl Core {
                 continue;
             }
             let turn = self.turn_of(replica);
+            // Half-way to what is overtaken: it has its share of the surge, and gives
+            // it back.
+            let has_two = self.live_in(replica).count() > 1;
             match turn {
+                Turn::NotReady | Turn::Recovering | Turn::Ready if has_two && proven => {
+                    to_move.push(*number);
+                }
                 // What has crashed comes back as it was rather than not at all.
                 Turn::Nothing if !self.would_find_room(&workload, replica) => {}
                 Turn::Nothing | Turn::NotReady if proven => to_move.push(*number),
                 // Those on their way, to elsewhere or to what is overtaken, need none
                 // of the surge that they have not got already.
-                _ => in_waves.push((turn, !workload.transit.contains(number), *number)),
+                _ => {
+                    let on_its_way = workload.transit.contains(number);
+                    in_waves.push((turn, !has_two, !on_its_way, *number));
+                }
             }
         }
         let arriving = workload.transit.iter().filter(|&n| !workload.outdated.contains(n));
@@ -221,7 +230,11 @@ impl Core {
         let (name, number) = (&instance.workload, instance.replica);
         let Some(workload) = self.state.workloads.get(name) else { return };
         let Some(replica) = workload.replicas.get(&number) else { return };
-        let is_old = replica.revision == workload.revision
+        // Nobody goes back to what was aborted, nor to what was over before.
+        let is_open = workload.rollout.as_ref().is_some_and(Rollout::is_open);
+        let is_old = is_open
+            && workload.revision != workload.head()
+            && replica.revision == workload.revision
             && replica.revision != instance.revision
             && workload.revisions.contains_key(&instance.revision);
         if !is_old || self.live_in(replica).next().is_some() || replica.done.is_some() {

@@ -29,6 +29,8 @@ pub(super) struct Memory {
     /// Per place, the revisions it has had since the rollout under way began;
     /// `None`: it began while the scheduler did not know yet what there is.
     had: BTreeMap<(WorkloadId, u32), Option<BTreeSet<u64>>>,
+    /// Places whose move to what is paused now was begun before the pause.
+    begun: BTreeSet<(WorkloadId, u32)>,
     /// Places that have finished in the revision that is the head.
     finished: BTreeSet<(WorkloadId, u32, u64)>,
     /// The rollout as it was after the step before, and since when its clock runs.
@@ -165,6 +167,7 @@ impl World {
             state.workloads.get(name).is_some_and(|w| w.replicas.contains_key(number))
         };
         memory.had.retain(|(name, number), _| exists(name, number));
+        memory.begun.retain(|(name, number)| exists(name, number));
         memory.finished.retain(|(name, number, revision)| {
             exists(name, number) && state.workloads[name].head() == *revision
         });
@@ -188,11 +191,17 @@ impl World {
             let since = known.filter(|_| ticks_on && !is_new).map_or(now, |(_, since)| *since);
             if is_new {
                 memory.budget.remove(name);
+                memory.begun.retain(|(of, _)| of != name);
                 for (number, replica) in &workload.replicas {
                     let had = effective(state, replica).map(|i| i.revision).collect();
                     let had = (!state.is_recovering(workload)).then_some(had);
                     memory.had.insert((name.clone(), *number), had);
                 }
+            }
+            let was_rolling = known.is_some_and(|(old, _)| old.state == RolloutState::Rolling);
+            if was_rolling && !is_new && rollout.state == RolloutState::Paused {
+                let begun = workload.replicas.iter().filter(|(_, r)| r.revision == rollout.to);
+                memory.begun.extend(begun.map(|(number, _)| (name.clone(), *number)));
             }
             let budget = memory.budget.entry(name.clone()).or_default();
             *budget = at_once(workload).max(*budget);
@@ -270,7 +279,10 @@ impl World {
                 revision == to || revision == head || self.has_had(name, number, revision)
             }
             Some((RolloutState::Paused, to)) => {
-                revision != to || to == head || self.has_had(name, number, to)
+                revision != to
+                    || to == head
+                    || self.has_had(name, number, to)
+                    || self.memory.begun.contains(&(name.clone(), number))
             }
             Some((RolloutState::Aborting, _)) => revision == head,
             _ => revision == workload.revision,

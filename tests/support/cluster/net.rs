@@ -607,7 +607,12 @@ fn described(container: &Container, now: u64, healthy_at: u64) -> ContainerInsta
         report.ports = container.ports.clone();
         report.health = match () {
             () if container.ill => Health::Unhealthy,
-            () if container.order.template.image == "unwell" => Health::Starting,
+            () if container.order.template.image == "unwell" => {
+                // As an agent has it: `starting`, but not for ever.
+                let probe = container.order.template.health_check.clone();
+                let allowed = u64::from(probe.unwrap_or_else(super::probe).startup_seconds) * 1000;
+                if now < healthy_at + allowed { Health::Starting } else { Health::Unhealthy }
+            }
             () if healthy_at > now => Health::Starting,
             () => Health::Healthy,
         };
