@@ -88,22 +88,13 @@ impl Core {
                 continue;
             }
             let turn = self.turn_of(replica);
-            // Half-way to what is overtaken: it has its share of the surge, and gives
-            // it back.
-            let has_two = self.live_in(replica).count() > 1;
             match turn {
-                Turn::NotReady | Turn::Recovering | Turn::Ready if has_two && proven => {
-                    to_move.push(*number);
-                }
                 // What has crashed comes back as it was rather than not at all.
                 Turn::Nothing if !self.would_find_room(&workload, replica) => {}
                 Turn::Nothing | Turn::NotReady if proven => to_move.push(*number),
                 // Those on their way, to elsewhere or to what is overtaken, need none
                 // of the surge that they have not got already.
-                _ => {
-                    let on_its_way = workload.transit.contains(number);
-                    in_waves.push((turn, !has_two, !on_its_way, *number));
-                }
+                _ => in_waves.push((turn, !workload.transit.contains(number), *number)),
             }
         }
         let arriving = workload.transit.iter().filter(|&n| !workload.outdated.contains(n));
@@ -296,6 +287,11 @@ impl Core {
             let Some(replica) = workload.replicas.get(number) else { continue };
             let (current, outgoing): (Vec<_>, Vec<_>) =
                 self.live_in(replica).partition(|i| self.state.is_current(&workload, replica, i));
+            if self.is_overtaken(&workload, *number) {
+                let live: Vec<_> = current.iter().chain(&outgoing).cloned().collect();
+                self.settle_for_one(name, *number, &live);
+                continue;
+            }
             let replaced = replica.done.is_some() || current.iter().any(|i| i.ready);
             let image_is_known = self.image_is_known(&workload);
             // With nothing to follow yet, one is kept; another is only in its way.
@@ -328,6 +324,40 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Half-way to what nobody wants any more, a replica settles for the best of what it
+    /// has until it is its turn: the others need the surge.
+    fn settle_for_one(&mut self, name: &WorkloadId, number: u32, live: &[Arc<Instance>]) {
+        let best = self.best_of(name, live);
+        let Some(best) = live.iter().find(|i| Some(&i.id) == best.as_ref()) else { return };
+        for one in live.iter().filter(|i| i.id != best.id) {
+            let workload = self.state.workloads.get(name);
+            let enough = |w| best.ready && self.has_more_ready_than(w, 0);
+            if is_expendable(one) || workload.is_some_and(|w| enough(w)) {
+                self.stop_instance(&one.id, StopCause::Replaced);
+            }
+        }
+        let revision = best.revision;
+        let replica = self.state.workloads.get(name).and_then(|w| w.replicas.get(&number));
+        if replica.is_some_and(|replica| replica.revision != revision) {
+            self.edit_replica(name, number, |replica| {
+                replica.revision = revision;
+                replica.step = 0;
+                (replica.pin, replica.follows) = (None, None);
+            });
+            self.record_replica(name, number);
+        }
+    }
+
+    /// Whether a replica has a revision of its own and another one's instance, and is to
+    /// have a third.
+    pub(super) fn is_overtaken(&self, workload: &Workload, number: u32) -> bool {
+        let Some(replica) = workload.replicas.get(&number) else { return false };
+        workload.rollout.as_ref().is_some_and(Rollout::moves)
+            && workload.outdated.contains(&number)
+            && self.live_in(replica).any(|i| i.revision != replica.revision)
+            && self.live_in(replica).all(|i| i.revision != workload.revision)
     }
 
     /// Whether a replacement waits for nothing but the place of `old`, which can be
