@@ -10,25 +10,32 @@ mod cluster;
 #[path = "support/reader.rs"]
 mod reader;
 
+use std::collections::BTreeSet;
+
 use cluster::{Network, World, port, probe, spec};
 use kube_lite::model::wire::DockerState;
-use kube_lite::model::{Extent, NodeId, RestartPolicy, WorkloadSpec};
-use kube_lite::roles::scheduler::core::Core;
+use kube_lite::model::{Extent, NodeId, RestartPolicy, Template, WorkloadSpec};
 use kube_lite::roles::scheduler::message::{Input, RolloutCall, Step, UserCall};
+use kube_lite::roles::scheduler::waves::Bounds;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use reader::Reader;
 
 const NODES: usize = 4;
-const NAMES: [&str; 4] = ["web", "api", "job", "bad"];
+const DAEMONS: [(&str, &str); NODES] = [("n1", "d1"), ("n2", "d1"), ("n3", "d3"), ("n4", "d4")];
+const NAMES: [&str; 4] = ["web", "api", "job", "cron"];
+/// A host port that several workloads may ask for.
+const CONTESTED: u16 = 9999;
 
 /// One thing that happens. Numbers are taken modulo what there is.
 #[derive(Clone, Debug)]
 enum Act {
-    Deploy { name: usize, kind: u8, replicas: u32 },
+    Deploy { name: usize, made: Made, replicas: u32 },
     Scale { name: usize, replicas: u32 },
     Delete { name: usize },
     Rollout { name: usize, step: u8 },
+    Start { name: usize, image: usize, strategy: u8 },
+    Undo { name: usize, to: usize },
     Drain { node: usize },
     Cordon { node: usize, schedulable: bool },
     RemoveNode { node: usize },
@@ -50,16 +57,62 @@ enum Act {
     Wait { ms: u64 },
 }
 
+/// What a spec is made of. The first of each is the plainest.
+#[derive(Clone, Debug)]
+struct Made {
+    image: usize,
+    probed: bool,
+    policy: u8,
+    ports: u8,
+    strategy: u8,
+    patience: u8,
+}
+
+/// Images by what they do; those from the fourth on are bad, some only later.
+const IMAGES: [&str; 10] = [
+    "app",
+    "v2",
+    "v3",
+    "nopull",
+    "unwell",
+    "nostart",
+    "exit:1:700",
+    "exit:0:3000",
+    "exit:1:6500",
+    "exit:1:20000",
+];
+
+fn mades() -> impl Strategy<Value = Made> {
+    let image = prop_oneof![5 => 0..3usize, 3 => 3..IMAGES.len()];
+    let strategy = prop_oneof![2 => Just(0u8), 3 => 1..10u8];
+    let policy = prop_oneof![4 => Just(0u8), 1 => Just(1u8), 1 => Just(2u8)];
+    let ports = prop_oneof![3 => Just(0u8), 2 => 1..5u8];
+    let patience = prop_oneof![2 => Just(0u8), 1 => 1..5u8];
+    (image, any::<bool>(), policy, ports, strategy, patience).prop_map(
+        |(image, probed, policy, ports, strategy, patience)| Made {
+            image,
+            probed,
+            policy,
+            ports,
+            strategy,
+            patience,
+        },
+    )
+}
+
 fn acts() -> impl Strategy<Value = Act> {
     let node = 0..NODES;
     let name = 0..NAMES.len();
     let which = 0..64usize;
     prop_oneof![
-        5 => (name.clone(), 0..10u8, 0..7u32)
-            .prop_map(|(name, kind, replicas)| Act::Deploy { name, kind, replicas }),
+        6 => (name.clone(), mades(), 0..7u32)
+            .prop_map(|(name, made, replicas)| Act::Deploy { name, made, replicas }),
         4 => (name.clone(), 0..9u32).prop_map(|(name, replicas)| Act::Scale { name, replicas }),
         1 => name.clone().prop_map(|name| Act::Delete { name }),
-        5 => (name, 0..7u8).prop_map(|(name, step)| Act::Rollout { name, step }),
+        4 => (name.clone(), 0..7u8).prop_map(|(name, step)| Act::Rollout { name, step }),
+        4 => (name.clone(), 0..IMAGES.len(), 0..10u8)
+            .prop_map(|(name, image, strategy)| Act::Start { name, image, strategy }),
+        2 => (name, 0..6usize).prop_map(|(name, to)| Act::Undo { name, to }),
         2 => node.clone().prop_map(|node| Act::Drain { node }),
         1 => (node.clone(), any::<bool>())
             .prop_map(|(node, schedulable)| Act::Cordon { node, schedulable }),
@@ -89,33 +142,50 @@ fn acts() -> impl Strategy<Value = Act> {
     ]
 }
 
-fn made(name: &str, kind: u8, replicas: u32) -> WorkloadSpec {
-    let mut spec = spec(name, replicas);
-    match kind {
-        1 => spec.health_check = Some(probe()),
-        2 => spec.ports = vec![port(80, 9000, false)],
-        3 => spec.ports = vec![port(80, 9001, true), port(81, 9002, false)],
-        4 => spec.restart_policy = RestartPolicy::OnFailure,
-        5 => {
-            spec.restart_policy = RestartPolicy::Never;
-            spec.health_check = Some(probe());
-        }
-        6 => spec.image = "v2".to_owned(),
-        7 => spec.image = "nopull".to_owned(),
-        8 => {
-            spec.image = "unwell".to_owned();
-            spec.health_check = Some(probe());
-        }
-        9 => {
-            spec.strategy.max_surge = Extent::Count(0);
-            spec.strategy.max_unavailable = Some(Extent::Percent(50));
-            spec.env.insert("A".to_owned(), "b".to_owned());
-        }
-        _ => {}
+/// `maxSurge` and `maxUnavailable`.
+fn bounds(which: u8) -> (Extent, Option<Extent>) {
+    use Extent::{Count, Percent};
+    match which {
+        1 => (Count(0), None),
+        2 => (Count(0), Some(Count(2))),
+        3 => (Count(0), Some(Percent(50))),
+        4 => (Count(3), None),
+        5 => (Count(1), Some(Count(0))),
+        6 => (Count(2), Some(Count(0))),
+        7 => (Percent(50), None),
+        8 => (Percent(25), Some(Percent(25))),
+        9 => (Count(1), Some(Count(1))),
+        _ => (Count(1), None),
     }
-    if name == "bad" {
-        spec.image = "exit:1:700".to_owned();
-    }
+}
+
+fn made(name: usize, made: &Made, replicas: u32) -> WorkloadSpec {
+    let mut spec = spec(NAMES[name], replicas);
+    spec.image = IMAGES[made.image].to_owned();
+    spec.health_check = made.probed.then(probe);
+    spec.restart_policy = match made.policy {
+        0 => RestartPolicy::Always,
+        1 => RestartPolicy::OnFailure,
+        _ => RestartPolicy::Never,
+    };
+    let own = 9000 + name as u16;
+    spec.ports = match made.ports {
+        1 => vec![port(80, own, false)],
+        2 => vec![port(80, 0, false)],
+        3 => vec![port(80, own, true), port(81, 9100 + name as u16, false)],
+        4 => vec![port(80, CONTESTED, true)],
+        _ => Vec::new(),
+    };
+    (spec.strategy.max_surge, spec.strategy.max_unavailable) = bounds(made.strategy);
+    let strategy = &mut spec.strategy;
+    (spec.min_ready_seconds, strategy.progress_deadline_seconds, strategy.drain_seconds) =
+        match made.patience {
+            1 => (3, 60, 0),
+            2 => (8, 12, 5),
+            3 => (0, 12, 1),
+            4 => (1, 25, 3),
+            _ => (0, 60, 1),
+        };
     spec
 }
 
@@ -127,11 +197,8 @@ fn act(world: &mut World, act: &Act) {
         (!live.is_empty()).then(|| live[which % live.len()].clone())
     };
     match act {
-        Act::Deploy { name, kind, replicas } => {
-            let spec = made(NAMES[*name], *kind, *replicas);
-            if world.scheduler_up {
-                let _ = world.user(UserCall::Deploy(Box::new(spec)));
-            }
+        Act::Deploy { name, made: of, replicas } => {
+            let _ = world.user(UserCall::Deploy(Box::new(made(*name, of, *replicas))));
         }
         Act::Scale { name, replicas } => {
             let id = NAMES[*name].into();
@@ -142,11 +209,30 @@ fn act(world: &mut World, act: &Act) {
             let step = match step {
                 0 | 1 => RolloutCall::Pause,
                 2 | 3 => RolloutCall::Resume,
-                4 => RolloutCall::Abort,
-                5 => RolloutCall::Restart,
-                _ => RolloutCall::Undo { to: None },
+                4 => RolloutCall::Restart,
+                _ => RolloutCall::Abort,
+            };
+            let is_pause = step == RolloutCall::Pause;
+            if world.rollout(NAMES[*name], step).is_ok() && is_pause {
+                assert_eq!(world.state_of(NAMES[*name]), "paused");
+            }
+        }
+        Act::Start { name, image, strategy } => {
+            let (surge, unavailable) = bounds(*strategy);
+            let step = RolloutCall::Start {
+                image: IMAGES[*image].to_owned(),
+                max_surge: (*strategy > 0).then_some(surge),
+                max_unavailable: unavailable,
             };
             let _ = world.rollout(NAMES[*name], step);
+        }
+        Act::Undo { name, to } => {
+            let known = world.core.state.workloads.get(NAMES[*name]);
+            let to = known.and_then(|w| w.revisions.keys().rev().nth(*to).copied());
+            if world.rollout(NAMES[*name], RolloutCall::Undo { to }).is_ok() && to.is_some() {
+                let wanted = world.core.state.workloads.get(NAMES[*name]).map(|w| w.revision);
+                assert_eq!(wanted, to, "{} is undone\n{}", NAMES[*name], world.story());
+            }
         }
         Act::Drain { node } => drop(world.user(UserCall::Drain(node_name(*node).into()))),
         Act::Cordon { node, schedulable } => {
@@ -205,8 +291,8 @@ fn act(world: &mut World, act: &Act) {
             world.scheduler_frozen = false;
         }
         Act::DiskRefused => {
-            let state = world.core.state.clone();
-            world.core = Core::new(state, world.timing.clone());
+            let (state, now) = (world.core.state.clone(), world.core.state.now);
+            world.core.roll_back(state, &[], now);
         }
         Act::Wait { ms } => world.run_for(*ms),
     }
@@ -257,7 +343,8 @@ fn mend(world: &mut World) {
 /// Two of the nodes share a Docker daemon, as in the sandbox.
 fn begun(seed: u64) -> World {
     let mut world = World::empty(seed);
-    for (node, daemon) in [("n1", "d1"), ("n2", "d1"), ("n3", "d3"), ("n4", "d4")] {
+    // Two of the nodes share a Docker daemon, as in the sandbox.
+    for (node, daemon) in DAEMONS {
         world.add_agent(node, daemon);
     }
     world.run_for(50);
@@ -276,51 +363,149 @@ fn run(seed: u64, acts: &[Act]) -> World {
     world
 }
 
-fn ends_well(world: &mut World) {
+/// Whether instances of this template never come to rest by themselves.
+fn is_hopeless(template: &Template) -> bool {
+    let image = template.image.as_str();
+    match template.restart_policy {
+        _ if ["nopull", "unwell", "nostart"].contains(&image) => true,
+        RestartPolicy::Always => image.starts_with("exit:"),
+        RestartPolicy::OnFailure => image.starts_with("exit:1"),
+        RestartPolicy::Never => false,
+    }
+}
+
+/// Waits until this holds; looked at rarely, for a look costs more than the wait.
+fn within(world: &mut World, ms: u64, what: &str, holds: impl Fn(&World) -> Option<String>) {
+    let end = world.now + ms;
+    while let Some(why) = holds(world) {
+        assert!(world.now < end, "not within {ms} ms: {what}: {why}\n{}", world.story());
+        world.run_for(500);
+    }
+}
+
+/// How many replicas with a fixed host port there is room for.
+fn daemons(drained: &[&str]) -> usize {
+    let open = DAEMONS.iter().filter(|(node, _)| !drained.contains(node));
+    open.map(|(_, daemon)| daemon).collect::<BTreeSet<_>>().len()
+}
+
+/// What a workload still lacks of what is wanted: all its places filled, none but
+/// the wanted, the drained nodes empty, its rollout over.
+fn lacks(world: &World, name: &str, drained: &[&str]) -> Option<String> {
+    let workload = &world.core.state.workloads[name];
+    let view = world.view(name);
+    let template = workload.template(workload.revision)?;
+    let desired = view.desired as usize;
+    let is_fixed = template.ports.iter().any(|p| p.fixed);
+    let fit = if is_fixed { desired.min(daemons(drained)) } else { desired };
+    let live = world.live(name);
+    let there = (view.ready + view.done) as usize;
+    // Where not all fit, those on a drained node or without that port may stay.
+    if there < fit || there > desired || view.stopping > 0 || live.len() != view.ready as usize {
+        return Some(format!("{name}: {there} there, {} live, {fit} wanted", live.len()));
+    }
+    for id in &live {
+        let container = &world.docker[id];
+        let runs_once = container.order.template.restart_policy == RestartPolicy::Never;
+        let on_drained = drained.contains(&container.node.as_str());
+        let elsewhere =
+            live.len() - drained.iter().map(|n| world.live_on(name, n).len()).sum::<usize>();
+        if on_drained && !runs_once && !(is_fixed && elsewhere >= daemons(drained)) {
+            return Some(format!("{name}: {id} is still on {}", container.node));
+        }
+        if fit == desired && container.order.revision != workload.revision {
+            return Some(format!("{name}: {id} is not of revision {}", workload.revision));
+        }
+    }
+    let state = world.state_of(name);
+    let is_over = !["rolling", "paused", "aborting"].contains(&state.as_str());
+    (!is_over && fit == desired).then(|| format!("{name} is {state}"))
+}
+
+fn ends_well(world: &mut World, seed: u64) {
     mend(world);
-    // What exits by itself, or whose last good revision is none, never comes to rest.
-    let hopeless: Vec<String> = world
-        .core
-        .state
-        .workloads
-        .iter()
-        .filter(|(name, w)| {
-            let image = |revision| w.template(revision).map_or("", |t| t.image.as_str());
-            name.as_str() == "bad" || ["nopull", "unwell"].contains(&image(w.head()))
-        })
-        .map(|(name, _)| name.to_string())
-        .collect();
-    for name in hopeless {
-        world.delete(&name);
-    }
-    for name in NAMES {
-        let _ = world.rollout(name, RolloutCall::Resume);
-    }
     world.run_for(20_000);
-    for number in 1..=NODES {
-        let id: NodeId = format!("n{number}").into();
-        world.user(UserCall::SetSchedulable { id, schedulable: true }).expect("uncordoned");
+    let names = || NAMES.iter().filter(|name| world.core.state.workloads.contains_key(**name));
+    let names: Vec<&str> = names().copied().collect();
+    // What is paused stays so, whatever else is mended. Now it may go on.
+    for name in &names {
+        let paused = world.state_of(name) == "paused";
+        let _ = world.rollout(name, RolloutCall::Resume);
+        assert!(!paused || world.state_of(name) != "paused");
     }
-    // Three daemons take three replicas with a fixed port, and only one workload's.
-    let fixed: Vec<_> = world
-        .core
-        .state
-        .workloads
-        .iter()
-        .filter(|(_, w)| {
-            let of = [w.revision, w.head()];
-            let mut ports = of.iter().filter_map(|r| w.template(*r)).flat_map(|t| &t.ports);
-            ports.any(|p| p.host_port != 0)
-        })
-        .map(|(name, _)| name.to_string())
-        .collect();
-    for (rank, name) in fixed.iter().enumerate() {
-        world.scale(name, if rank == 0 { 3 } else { 0 });
+    // One or two nodes, or none, stay empty.
+    let drained: Vec<&str> = match seed % 4 {
+        0 => vec!["n1"],
+        1 => vec!["n2", "n4"],
+        2 => vec!["n3"],
+        _ => Vec::new(),
+    };
+    for (node, _) in DAEMONS {
+        let id: NodeId = node.into();
+        match drained.contains(&node) {
+            true => world.user(UserCall::Drain(id)).expect("drained"),
+            false => {
+                let call = UserCall::SetSchedulable { id, schedulable: true };
+                world.user(call).expect("uncordoned")
+            }
+        };
     }
-    world.until(600_000, "what is wanted is reached", |w| {
-        w.is_settled() && w.docker.iter().all(|(id, _)| w.core.state.instances.contains_key(id))
+    // Of those that want the same port only one can have it. An explicit 0, or a
+    // share that comes to 0, would wait for ever where there can be no surge, as it
+    // should.
+    let mut has_one = false;
+    for name in &names {
+        let workload = &world.core.state.workloads[*name];
+        let of = workload.revisions.values().flat_map(|r| &r.template.ports);
+        let contests = of.into_iter().any(|p| p.host_port == CONTESTED);
+        let mut spec = workload.spec.as_ref().clone();
+        let bounds = Bounds::of(&spec.strategy, workload.desired());
+        if bounds.unavailable_in_place() == 0 {
+            spec.strategy.max_unavailable = None;
+            world.deploy(spec);
+        }
+        if contests && has_one {
+            world.scale(name, 0);
+        }
+        has_one |= contests;
+    }
+    // Whatever was asked for comes to an end, well or back where it came from. Only
+    // where that was never any good it cannot.
+    let is_bad = |w: &World, name: &str| {
+        let workload = &w.core.state.workloads[name];
+        workload.template(workload.revision).is_some_and(is_hopeless)
+    };
+    let is_stuck = |w: &World, name: &str| {
+        let workload = &w.core.state.workloads[name];
+        is_bad(w, name) && workload.revision == workload.head()
+    };
+    within(world, 20 * 60_000, "every rollout ends", |w| {
+        names.iter().find_map(|name| lacks(w, name, &drained).filter(|_| !is_stuck(w, name)))
     });
-    world.run_for(10_000);
+    // Then a person gives it something that works; also where what is bad only later
+    // looks well just now, and its rollout cannot end for want of room.
+    for name in &names {
+        if is_bad(world, name) {
+            let mut spec = world.core.state.workloads[*name].spec.as_ref().clone();
+            spec.image = "cure".to_owned();
+            world.deploy(spec);
+        }
+    }
+    within(world, 20 * 60_000, "what is wanted is reached", |w| {
+        let unknown = w.docker.keys().find(|id| !w.core.state.instances.contains_key(*id));
+        let unknown = unknown.map(|id| format!("nobody knows {id}"));
+        unknown.or_else(|| names.iter().find_map(|name| lacks(w, name, &drained)))
+    });
+    // Where not all fit, those that do may still be taking turns.
+    let end = world.now + 20 * 60_000;
+    loop {
+        let done = (world.orders, world.recorded);
+        world.run_for(60_000);
+        if done == (world.orders, world.recorded) {
+            break;
+        }
+        assert!(world.now < end, "it never comes to rest\n{}", world.story());
+    }
     world.nothing_happens_for(10 * 60_000);
     assert_eq!(world.core.state.mass_loss, None);
     assert!(world.core.state.awaited.is_empty());
@@ -342,10 +527,10 @@ fn runner(cases: u32) -> TestRunner {
 #[test]
 fn whatever_happens_it_keeps_the_bounds_and_ends_well() {
     let cases = (any::<u64>(), proptest::collection::vec(acts(), 1..60));
-    runner(120)
+    runner(100)
         .run(&cases, |(seed, acts)| {
             let mut world = run(seed, &acts);
-            ends_well(&mut world);
+            ends_well(&mut world, seed);
             Ok(())
         })
         .unwrap_or_else(|error| panic!("{error}"));

@@ -165,7 +165,9 @@ fn restarts_of_the_scheduler_do_not_put_a_deadline_off() {
 #[test]
 fn a_resumed_rollout_has_its_whole_deadline_over_a_restart() {
     let mut world = with(3, probed(3, "v1"));
-    world.deploy(probed(3, "unwell"));
+    let mut unwell = probed(3, "unwell");
+    unwell.health_check.as_mut().unwrap().startup_seconds = 1_000;
+    world.deploy(unwell);
     world.run_for(5_000);
     world.rollout("web", RolloutCall::Pause).unwrap();
     world.run_for(5 * MINUTE);
@@ -499,4 +501,48 @@ fn grown_by_more_than_there_is_room_for_in_a_change_of_none() {
         world.deploy(image(0, "v1"));
         world.run_for(30_000);
     }
+}
+
+#[test]
+fn what_took_a_place_and_never_became_ready_keeps_nobody_from_the_cure() {
+    let mut world = World::new(3);
+    let mut web = image(2, "unwell");
+    web.strategy.max_surge = Extent::Count(0);
+    world.deploy(web.clone());
+    node_call(&mut world, true, "n1");
+    world.run_for(5_000);
+    assert!(world.live_on("web", "n1").is_empty());
+    web.image = "cure".into();
+    world.deploy(web);
+    until_state(&mut world, MINUTE, "done");
+    all_of(&mut world, 2);
+}
+
+#[test]
+fn a_dead_one_of_an_aborted_revision_found_after_a_restart_brings_nothing_back() {
+    let mut world = with(1, image(1, "v1"));
+    world.deploy(image(1, "nopull"));
+    until_state(&mut world, MINUTE, "aborted");
+    world.settle();
+    world.scale("web", 0);
+    world.run_for(5);
+    world.restart_scheduler();
+    world.scale("web", 1);
+    world.settle();
+    assert_eq!(world.events("ReplicaRestarting"), 0);
+    all_of(&mut world, 1);
+}
+
+#[test]
+fn two_that_were_overtaken_half_way_do_not_keep_the_surge_from_the_third() {
+    let mut world = with(3, probed(2, "v1"));
+    let mut web = probed(2, "unwell");
+    web.strategy.max_surge = Extent::Count(2);
+    world.deploy(web.clone());
+    world.until(5_000, "both have two", |w| of_revision(w, 2) == 2);
+    web.image = "v3".into();
+    web.strategy.max_surge = Extent::Count(1);
+    world.deploy(web);
+    world.until(10_000, "done before anything is given up", |w| w.state_of("web") == "done");
+    all_of(&mut world, 3);
 }

@@ -6,6 +6,8 @@
 //! ([`World::check`]) against the made-up Docker's truth, not the scheduler's view.
 #![allow(dead_code)]
 
+#[path = "cluster/change.rs"]
+mod change;
 #[path = "cluster/net.rs"]
 mod net;
 #[path = "cluster/truth.rs"]
@@ -181,6 +183,11 @@ pub struct World {
     pub ordered: BTreeSet<InstanceId>,
     /// Every id that ever became a container.
     pub started: BTreeSet<InstanceId>,
+    /// The node of every instance that was ordered.
+    ran_on: BTreeMap<InstanceId, NodeId>,
+    /// Those that really ran, with their revisions.
+    ran: BTreeSet<(InstanceId, u64)>,
+    memory: change::Memory,
     /// Orders since the start, repeats included.
     pub orders: u64,
     /// Records since the start.
@@ -265,6 +272,9 @@ impl World {
             replies: BTreeMap::new(),
             ordered: BTreeSet::new(),
             started: BTreeSet::new(),
+            ran_on: BTreeMap::new(),
+            ran: BTreeSet::new(),
+            memory: change::Memory::default(),
             orders: 0,
             recorded: 0,
             batches: None,
@@ -536,6 +546,7 @@ impl World {
             }
             _ => Vec::new(),
         };
+        let by_hand = matches!(input, Input::User { .. });
         let step = self.core.step(moment, input);
         self.stepped_at = self.now;
         if self.disk_refuses && !step.records.is_empty() {
@@ -545,6 +556,9 @@ impl World {
             let replies =
                 step.replies.into_iter().map(|(ticket, _)| (ticket, Err(refusal.clone())));
             return self.carry_out(Step { replies: replies.collect(), ..Step::default() });
+        }
+        for event in &step.events {
+            self.log.push(format!("{} {} {}", self.now, event.kind, event.message));
         }
         // Where nothing was looked at and nothing was said, nothing has changed.
         let changed = visits != self.core.visits || !step.events.is_empty();
@@ -556,7 +570,11 @@ impl World {
                 let occupied = self.occupied_in_truth(&before);
                 self.check_starts(&before, &born, &occupied);
             }
+            self.remember();
+            self.check_births(&before, &born);
             self.check_stops(&before);
+            self.check_turns(&before, by_hand);
+            self.check_ready(&before);
         }
         self.carry_out(step);
         if changed {
@@ -576,9 +594,6 @@ impl World {
                 None => self.records.remove(&record.key),
             };
         }
-        for event in step.events {
-            self.log.push(format!("{} {} {}", self.now, event.kind, event.message));
-        }
         for (ticket, reply) in step.replies {
             match self.waiting.remove(&ticket) {
                 Some((node, incarnation)) => {
@@ -593,6 +608,7 @@ impl World {
             self.orders += 1;
             if let OrderBody::Run(run) = &order.body {
                 self.ordered.insert(run.id.clone());
+                self.ran_on.insert(run.id.clone(), order.fence.node.clone());
             }
             self.log.push(format!("{} order {:?}", self.now, order));
             let life = self.life;

@@ -343,13 +343,14 @@ impl Core {
     /// has happened, and the state is again what it was before. Whoever was heard
     /// in them was heard all the same; a node must not die for the disk's sake.
     pub fn roll_back(&mut self, mut before: State, heard: &[(NodeId, u64)], now: Millis) {
-        let (visits, stepped_at) = (self.visits, self.state.now);
+        let (visits, resumed_at) = (self.visits, self.resumed_at);
+        let stepped_at = self.state.now;
         let slept = self.state.slept - before.slept;
         // Time has passed, and this process ran meanwhile.
         before.now = stepped_at;
         before.slept = self.state.slept;
         *self = Self::new(before, self.timing.clone());
-        self.visits = visits;
+        (self.visits, self.resumed_at) = (visits, resumed_at);
         if slept > 0 {
             self.forgive_silence(slept, stepped_at);
         }

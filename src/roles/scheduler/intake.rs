@@ -329,7 +329,9 @@ impl Core {
         let Some(workload) = self.state.workloads.get(&instance.workload) else { return };
         let Some(replica) = workload.replicas.get(&instance.replica) else { return };
         let known = replica.last_failure.as_ref().is_some_and(|f| f.instance == instance.id);
+        let is_left = ![replica.revision, workload.head()].contains(&instance.revision);
         let moved_on = known
+            || is_left
             || replica.done.is_some()
             || replica.restarts > instance.restarts
             || !replica.instances.is_empty();

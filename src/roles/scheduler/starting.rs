@@ -43,6 +43,9 @@ impl Core {
             if replaces && self.is_frozen_in(workload, replica) {
                 continue;
             }
+            if self.is_overtaken(workload, number) {
+                continue;
+            }
             if tally.occupied() >= bound + u32::from(planted(Fault::SurgeOffByOne)) {
                 if replaces && self.start_in_place(name, workload, number, false).is_ok_and(|s| s) {
                     continue;

@@ -224,7 +224,10 @@ impl Core {
         let (name, number) = (&instance.workload, instance.replica);
         let Some(workload) = self.state.workloads.get(name) else { return };
         let Some(replica) = workload.replicas.get(&number) else { return };
-        let is_old = workload.rollout.as_ref().is_some_and(Rollout::is_open)
+        // Nobody goes back to what was aborted, nor to what was over before.
+        let is_open = workload.rollout.as_ref().is_some_and(Rollout::is_open);
+        let is_old = is_open
+            && workload.revision != workload.head()
             && replica.revision == workload.revision
             && replica.revision != instance.revision
             && workload.revisions.contains_key(&instance.revision);
@@ -287,6 +290,11 @@ impl Core {
             let Some(replica) = workload.replicas.get(number) else { continue };
             let (current, outgoing): (Vec<_>, Vec<_>) =
                 self.live_in(replica).partition(|i| self.state.is_current(&workload, replica, i));
+            if self.is_overtaken(&workload, *number) {
+                let live: Vec<_> = current.iter().chain(&outgoing).cloned().collect();
+                self.settle_for_one(name, *number, &live);
+                continue;
+            }
             let replaced = replica.done.is_some() || current.iter().any(|i| i.ready);
             let image_is_known = self.image_is_known(&workload);
             // With nothing to follow yet, one is kept; another is only in its way.
@@ -342,6 +350,40 @@ impl Core {
         if is_free && is_prepared(next) {
             self.touch(&next.id, |instance| instance.after = None);
         }
+    }
+
+    /// Half-way to what nobody wants any more, a replica settles for the best of what it
+    /// has until it is its turn: the others need the surge.
+    fn settle_for_one(&mut self, name: &WorkloadId, number: u32, live: &[Arc<Instance>]) {
+        let best = self.best_of(name, live);
+        let Some(best) = live.iter().find(|i| Some(&i.id) == best.as_ref()) else { return };
+        for one in live.iter().filter(|i| i.id != best.id) {
+            let workload = self.state.workloads.get(name);
+            let enough = |w| best.ready && self.has_more_ready_than(w, 0);
+            if is_expendable(one) || workload.is_some_and(|w| enough(w)) {
+                self.stop_instance(&one.id, StopCause::Replaced);
+            }
+        }
+        let revision = best.revision;
+        let replica = self.state.workloads.get(name).and_then(|w| w.replicas.get(&number));
+        if replica.is_some_and(|replica| replica.revision != revision) {
+            self.edit_replica(name, number, |replica| {
+                replica.revision = revision;
+                replica.step = 0;
+                (replica.pin, replica.follows) = (None, None);
+            });
+            self.record_replica(name, number);
+        }
+    }
+
+    /// Whether a replica has a revision of its own and another one's instance, and is to
+    /// have a third.
+    pub(super) fn is_overtaken(&self, workload: &Workload, number: u32) -> bool {
+        let Some(replica) = workload.replicas.get(&number) else { return false };
+        workload.rollout.as_ref().is_some_and(Rollout::moves)
+            && workload.outdated.contains(&number)
+            && self.live_in(replica).any(|i| i.revision != replica.revision)
+            && self.live_in(replica).all(|i| i.revision != workload.revision)
     }
 
     /// Whether a replacement waits for nothing but the place of `old`, which can be
@@ -455,10 +497,17 @@ impl Core {
                 outgoing.id
             ));
         }
-        // Those that this very pass has started count, too.
+        // Those that this very pass has started count, too; not one that took a place
+        // before and has never become ready: it is on its way to nothing any more.
+        let arrives = |i: &&Instance| {
+            let replica = workload.replicas.get(&i.replica);
+            workload.transit.contains(&i.replica)
+                && replica.is_some_and(|r| self.state.is_current(workload, r, i))
+        };
         let waiting = self
             .instances_of(workload)
             .filter(|i| i.after.is_some() && i.stop.is_none())
+            .filter(arrives)
             .filter(|i| !i.is_over() && !i.ready && !self.state.is_lost(i))
             .count();
         Ok((waiting < may as usize).then_some((outgoing, node)))

@@ -355,11 +355,12 @@ impl World {
                 self.docker.remove(&id);
             }
             let mut due = Vec::new();
+            let queue: BTreeSet<InstanceId> = agent.queue.keys().cloned().collect();
             for (id, queued) in agent.queue.iter_mut().filter(|(_, q)| q.start_at <= now) {
                 // What it follows may be on another node: then it waits for the word.
                 let is_gone = |id: &InstanceId| match self.docker.get(id) {
                     Some(before) => !before.is_live() && before.node == agent.id,
-                    None => agent.noted.contains_key(id) || agent.stops.contains(id),
+                    None => agent.noted.contains_key(id) && !queue.contains(id),
                 };
                 let waits = queued.order.after.as_ref().is_some_and(|id| !is_gone(id))
                     && queued.order.template.image != "nopull";
@@ -514,6 +515,9 @@ impl World {
             ports: if failed.is_some() { Vec::new() } else { ports },
             ghost: failed.is_some(),
         };
+        if failed.is_none() {
+            self.ran.insert((order.id.clone(), order.revision));
+        }
         self.docker.insert(order.id, container);
     }
 
@@ -603,7 +607,12 @@ fn described(container: &Container, now: u64, healthy_at: u64) -> ContainerInsta
         report.ports = container.ports.clone();
         report.health = match () {
             () if container.ill => Health::Unhealthy,
-            () if container.order.template.image == "unwell" => Health::Starting,
+            () if container.order.template.image == "unwell" => {
+                // As an agent has it: `starting`, but not for ever.
+                let probe = container.order.template.health_check.clone();
+                let allowed = u64::from(probe.unwrap_or_else(super::probe).startup_seconds) * 1000;
+                if now < healthy_at + allowed { Health::Starting } else { Health::Unhealthy }
+            }
             () if healthy_at > now => Health::Starting,
             () => Health::Healthy,
         };

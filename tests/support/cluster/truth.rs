@@ -30,16 +30,8 @@ impl World {
                 }
             }
         }
-        for packet in self.packets.values() {
-            if let Packet::Order { life, order } = packet
-                && let OrderBody::Run(run) = &order.body
-                && *life == self.life
-                && self.agents.get(&order.fence.node).is_some_and(|agent| {
-                    agent.up
-                        && agent.incarnation == order.fence.incarnation
-                        && !agent.stops.contains(&run.id)
-                        && !agent.noted.contains_key(&run.id)
-                })
+        for order in self.runs_on_the_way() {
+            if let OrderBody::Run(run) = &order.body
                 && counted(&order.fence.node, &run.id)
                 && !self.waits(&run.after)
             {
@@ -50,49 +42,29 @@ impl World {
         occupied
     }
 
-    /// Whether what an order is to follow is still there.
-    fn waits(&self, after: &Option<InstanceId>) -> bool {
-        after.as_ref().and_then(|id| self.docker.get(id)).is_some_and(Container::is_live)
+    /// Orders to run something that an agent would take when they arrive.
+    fn runs_on_the_way(&self) -> impl Iterator<Item = &Order> {
+        self.packets.values().filter_map(|packet| match packet {
+            Packet::Order { life, order } if *life == self.life => {
+                let OrderBody::Run(run) = &order.body else { return None };
+                let agent = self.agents.get(&order.fence.node)?;
+                let takes = agent.up
+                    && agent.incarnation == order.fence.incarnation
+                    && !agent.stops.contains(&run.id)
+                    && !agent.noted.contains_key(&run.id);
+                takes.then_some(order)
+            }
+            _ => None,
+        })
     }
 
-    /// By its own acts it takes no workload below what may be missing (DESIGN 7.2),
-    /// not counting replicas that nobody could help just now.
-    pub(super) fn check_stops(&self, before: &State) {
-        let after = &self.core.state;
-        for (id, instance) in &after.instances {
-            let cause = instance.stop.as_ref().map(|stop| stop.cause);
-            let is_news = before.instances.get(id).is_some_and(|i| i.stop.is_none());
-            let moves = matches!(cause, Some(StopCause::Replaced | StopCause::Drained));
-            let Some(workload) = after.workloads.get(&instance.workload) else { continue };
-            if !is_news || !moves || !instance.ready {
-                continue;
-            }
-            let effective = |id: &InstanceId| {
-                let i = &after.instances[id];
-                !i.is_over() && i.stop.is_none() && !after.is_lost(i)
-            };
-            let bounds = Bounds::of(&workload.spec.strategy, workload.desired());
-            let replaced = workload.replicas.get(&instance.replica).is_some_and(|r| {
-                r.done.is_some()
-                    || r.instances.iter().any(|id| effective(id) && after.instances[id].ready)
-            });
-            let may_lack =
-                if replaced { bounds.unavailable } else { bounds.unavailable_in_place() };
-            let helpless = workload
-                .missing
-                .iter()
-                .chain(&workload.resting)
-                .filter(|n| !workload.replicas[*n].instances.iter().any(effective))
-                .count();
-            let ready = after.tally(&instance.workload).ready as usize + workload.done.len();
-            assert!(
-                ready + helpless + may_lack as usize >= workload.desired() as usize,
-                "{id} is stopped ({cause:?}), {ready} ready and {helpless} helpless remain of {}, \
-                 {may_lack} may be missing\n{}",
-                workload.desired(),
-                self.story()
-            );
-        }
+    /// Whether what an order is to follow is still there, or about to be.
+    fn waits(&self, after: &Option<InstanceId>) -> bool {
+        let Some(before) = after else { return false };
+        let is_run = |order: &Order| matches!(&order.body, OrderBody::Run(r) if r.id == *before);
+        self.docker.get(before).is_some_and(Container::is_live)
+            || self.agents.values().any(|agent| agent.queue.contains_key(before))
+            || self.runs_on_the_way().any(is_run)
     }
 
     /// Nothing is started while as much as is wanted is there, and the surge while
@@ -106,8 +78,11 @@ impl World {
         let mut starts: BTreeMap<&WorkloadId, BTreeSet<InstanceId>> = BTreeMap::new();
         for id in born {
             let instance = &self.core.state.instances[id];
-            let known = |id| before.instances.get(id).is_some_and(|i| !i.is_over());
-            let takes_over = instance.after.as_ref().is_some_and(known);
+            let there = |id| {
+                let mut known = [before, &self.core.state].into_iter();
+                known.any(|state| state.instances.get(id).is_some_and(|i| !i.is_over()))
+            };
+            let takes_over = instance.after.as_ref().is_some_and(there);
             if instance.seen.is_none() && !takes_over {
                 starts.entry(&instance.workload).or_default().insert(id.clone());
             }
