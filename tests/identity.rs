@@ -37,7 +37,8 @@ async fn a_second_scheduler_on_one_data_directory_refuses_to_start() {
     let mut second = Process::start("the second scheduler", &mut command);
     let status = second.wait(SHORT);
     assert_eq!(status.code(), Some(1), "{}", second.output());
-    says(&second, &["another scheduler is using", "stop it first", "--data-dir"]).await;
+    says(&second, &["another scheduler", "is using the state", "stop it first", "--data-dir"])
+        .await;
     assert!(!second.output().contains("listens on"), "{}", second.output());
     assert_eq!(fleet.scheduler.ended(), None);
     assert_eq!(fleet.epoch().await, epoch);

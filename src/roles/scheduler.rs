@@ -2,9 +2,9 @@
 //!
 //! Pure: [`core`] and the files it is spread over (`registry`, `intake`,
 //! `reconcile`, `rollout`, `placement`, `orders`, `users`, `replica`, `durable`, `state`,
-//! `chronicle`), and for readers `views`, `explain` and `changes`. Shells: [`driver`] (the
-//! task that owns the core), [`server`], [`store`], `dispatch`, `upkeep` (`--check`
-//! and `--restore`). This file puts them together.
+//! `chronicle`), and for readers `views`, `explain` and `changes`. Shells: [`driver`]
+//! (the task that owns the core), [`server`], [`store`], `dispatch`, `upkeep`
+//! (`--check` and `--restore`). This file puts them together.
 
 pub mod changes;
 mod chronicle;

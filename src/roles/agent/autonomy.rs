@@ -105,6 +105,7 @@ impl AgentCore {
     }
 
     fn succeed(&mut self, id: &InstanceId) {
+        let draw = self.draw();
         let Some(dead) = self.instances.get(id) else { return };
         if self.instances.values().any(|other| takes_its_place(other, &dead.order)) {
             return;
@@ -115,6 +116,11 @@ impl AgentCore {
         order.backoff_step = failures(&order, ran_for_ms, &self.timing);
         order.restarts = order.restarts.saturating_add(1);
         order.id = successor_id(id);
+        if dead.adopted {
+            // A former life may have given the next numbers to what is gone by now.
+            let (base, number) = split(id.as_str());
+            order.id = format!("{base}-a{}", number + 1_000 + draw % 1_000_000).into();
+        }
         while self.instances.contains_key(&order.id) || self.tombstones.has(&order.id) {
             order.id = successor_id(&order.id);
         }

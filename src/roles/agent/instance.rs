@@ -266,6 +266,14 @@ impl Instance {
                     when_able
                 }
             }
+            // One that never ran has nothing to be kept for.
+            Phase::Exited | Phase::Failed if state == ContainerState::Created => {
+                if able {
+                    Next::Remove
+                } else {
+                    when_able
+                }
+            }
             Phase::Exited | Phase::Failed => Next::Rest(None),
             Phase::Pending | Phase::Pulling | Phase::Created => {
                 if !gates.synced || (self.adopted && !gates.met_scheduler) {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use super::message::{Input, Millis, Moment, Reply, Step, Ticket};
 use super::state::{Instance, Node, Replica, Share, State, Workload};
 use crate::model::view::NodeStatus;
-use crate::model::{ApiError, Health, InstanceId, NodeId, Phase, Timing, WorkloadId};
+use crate::model::{ApiError, DaemonId, Health, InstanceId, NodeId, Phase, Timing, WorkloadId};
 
 /// The cluster, and what is still to be looked at.
 #[derive(Clone, Debug)]
@@ -450,17 +450,38 @@ impl Core {
         let Some(slot) = self.state.nodes.get_mut(id) else { return };
         let node = Arc::make_mut(slot);
         let (was_lost, was_able) = (node.lost, node.able() && node.schedulable);
+        let used = node.daemon();
         change(node);
         let (is_lost, is_able) = (node.lost, node.able() && node.schedulable);
+        let uses = node.daemon();
         if was_lost != is_lost {
             let instances = node.instances.clone();
             for instance in &instances {
                 self.recount(instance);
             }
         }
+        if used != uses {
+            self.move_ports(id, &used, &uses);
+        }
         // What waited for a lost node, or for a port held there, may go elsewhere.
         if (is_able && !was_able) || (is_lost && !was_lost) {
             self.capacity_grew();
+        }
+    }
+
+    /// A node uses another daemon now, or one that calls itself otherwise since it was
+    /// restarted: what the node's instances hold, they hold there.
+    fn move_ports(&mut self, node: &NodeId, from: &DaemonId, to: &DaemonId) {
+        let of_node = |id: &InstanceId| {
+            self.state.instances.get(id).is_some_and(|instance| instance.node == *node)
+        };
+        let held = self.state.host_ports.iter();
+        let held: Vec<_> =
+            held.filter(|(daemon, .., id)| daemon == from && of_node(id)).cloned().collect();
+        for key in held {
+            self.state.host_ports.remove(&key);
+            let (_, port, protocol, id) = key;
+            self.state.host_ports.insert((to.clone(), port, protocol, id));
         }
     }
 
@@ -499,6 +520,12 @@ impl Core {
         if self.state.now == 0 || gap <= self.timing.pause_gap_ms {
             return;
         }
+        self.state.slept += gap;
+        self.forgive_silence(gap, now);
+    }
+
+    /// Nobody could be heard for so long, up to `now`.
+    pub(super) fn forgive_silence(&mut self, gap: Millis, now: Millis) {
         let ids: Vec<NodeId> = self.state.nodes.keys().cloned().collect();
         for id in ids {
             if let Some(slot) = self.state.nodes.get_mut(&id)

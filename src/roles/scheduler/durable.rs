@@ -340,10 +340,17 @@ impl Core {
     /// The disk has refused what the last steps wanted to write: nothing of them
     /// has happened, and the state is again what it was before. Whoever was heard
     /// in them was heard all the same; a node must not die for the disk's sake.
-    pub fn roll_back(&mut self, before: State, heard: &[(NodeId, u64)], now: Millis) {
-        let visits = self.visits;
+    pub fn roll_back(&mut self, mut before: State, heard: &[(NodeId, u64)], now: Millis) {
+        let (visits, stepped_at) = (self.visits, self.state.now);
+        let slept = self.state.slept - before.slept;
+        // Time has passed, and this process ran meanwhile.
+        before.now = stepped_at;
+        before.slept = self.state.slept;
         *self = Self::new(before, self.timing.clone());
         self.visits = visits;
+        if slept > 0 {
+            self.forgive_silence(slept, stepped_at);
+        }
         for (id, incarnation) in heard {
             let of_this_life = |node: &Arc<Node>| {
                 node.incarnation == *incarnation && node.status == NodeStatus::Alive

@@ -112,7 +112,10 @@ impl Core {
         let mut seen = seen(report, now);
         if let Some(old) = &before.seen {
             if seen.phase < old.phase {
-                // Phases only move forward; this one was overtaken.
+                // Phases only move forward.
+                if old.phase.is_final() && !seen.phase.is_final() {
+                    self.end_again(&before);
+                }
                 return;
             }
             steady_since(&mut seen, old);
@@ -136,6 +139,14 @@ impl Core {
         }
         if ended {
             self.instance_ended(&after);
+        }
+    }
+
+    /// What was over has a container that runs or is about to.
+    fn end_again(&mut self, instance: &Instance) {
+        let workload = self.state.workloads.get(&instance.workload);
+        if !workload.is_some_and(|workload| self.state.is_recovering(workload)) {
+            self.stop_instance(&instance.id, StopCause::Revived);
         }
     }
 

@@ -63,12 +63,19 @@ impl Core {
             }
             return;
         };
-        let followers: Vec<InstanceId> =
-            self.live_in(replica).filter(|i| i.after.is_some()).map(|i| i.id.clone()).collect();
+        let followers: Vec<InstanceId> = self
+            .live_in(replica)
+            .filter(|i| i.after.is_some() || is_prepared(i))
+            .map(|i| i.id.clone())
+            .collect();
+        let recovering = self.state.is_recovering(&workload);
         for id in &followers {
+            if !recovering {
+                self.follow_nobody_lost(id);
+            }
             self.recount_if_changed(id);
         }
-        if !self.state.is_recovering(&workload) {
+        if !recovering {
             followers.iter().for_each(|id| self.release_if_free(id));
         }
         let (current, outgoing): (Vec<_>, Vec<_>) =
@@ -87,6 +94,15 @@ impl Core {
         self.follow_transit(name, number, &current);
         if workload.healing == Some(number) && self.is_healed(replica, &current, place) {
             self.edit_workload(name, |w| w.healing = None);
+        }
+    }
+
+    /// What is lost does not count, so nobody waits for its end.
+    fn follow_nobody_lost(&mut self, id: &InstanceId) {
+        let Some(instance) = self.state.instances.get(id) else { return };
+        let before = instance.after.as_ref().and_then(|id| self.state.instances.get(id));
+        if self.state.mass_loss.is_none() && before.is_some_and(|i| self.state.is_lost(i)) {
+            self.touch(id, |instance| instance.after = None);
         }
     }
 

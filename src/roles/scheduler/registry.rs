@@ -113,7 +113,8 @@ impl Core {
     }
 
     /// Whether this agent may have the name: the same key or address is the same
-    /// machine restarted; another one may take over only from the dead.
+    /// machine restarted; another one, or a life that had to give way, may take over
+    /// only from the dead.
     fn claim(
         &self,
         known: &Node,
@@ -121,6 +122,9 @@ impl Core {
         address: &str,
     ) -> Result<(), ApiError> {
         let is_same = known.key == request.key && known.address == address;
+        if known.status == NodeStatus::Dead {
+            return Ok(());
+        }
         if known.former.contains(&request.incarnation)
             && !(is_same && known.may_be_a_ghost(request.incarnation))
         {

@@ -84,10 +84,10 @@ pub enum Call {
     WorkloadLogs,
     /// What happened and why.
     Events,
-    /// Everything, live.
-    Stream,
     /// All durable state.
     Backup,
+    /// Everything, live.
+    Stream,
 }
 
 const KIB: usize = 1 << 10;
@@ -268,20 +268,20 @@ pub const ROUTES: &[Route<Call>] = {
         .streaming(),
         Route::new(
             M::GET,
+            "/backup",
+            Call::Backup,
+            Admin,
+            "All durable state at one point, as `kube-lite scheduler --restore` takes it; holds secrets",
+        )
+        .streaming(),
+        Route::new(
+            M::GET,
             "/stream",
             Call::Stream,
             Viewer,
             "Everything, then what changes, as server-sent events; goes on after `Last-Event-ID` or `since`",
         )
         .query(&["since"])
-        .streaming(),
-        Route::new(
-            M::GET,
-            "/backup",
-            Call::Backup,
-            Admin,
-            "All durable state at one point, as `kube-lite scheduler --restore` takes it; holds secrets",
-        )
         .streaming(),
     ]
 };
@@ -504,8 +504,8 @@ impl Handler for SchedulerServer {
             Call::WorkloadLogs => joint::logs(&self.handle, &self.agents, &request),
             Call::Logs => streams::logs(&snapshot(), &self.agents, &request).await,
             Call::Events => streams::events(&self.handle, &request),
-            Call::Stream => live::stream(&self.handle, &self.watchers, &request),
             Call::Backup => backup::backup(&self.handle).await,
+            Call::Stream => live::stream(&self.handle, &self.watchers, &request),
         }
     }
 }

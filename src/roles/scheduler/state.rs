@@ -31,6 +31,8 @@ pub struct State {
     pub now: Millis,
     /// Wall time of the last step, Unix milliseconds.
     pub wall: u64,
+    /// For how long this process did not run, as far as it noticed, milliseconds.
+    pub slept: Millis,
     /// What is wanted.
     pub workloads: OrdMap<WorkloadId, Arc<Workload>>,
     /// The last revision number of every name that was ever deleted: numbers
@@ -534,6 +536,9 @@ pub enum StopCause {
     Drained,
     /// A former life of the scheduler ordered it; why is not known any more.
     AlreadyStopping,
+    /// Its life was over, and its container runs, or may: somebody has started it
+    /// again, or its agent has forgotten that it could not be started.
+    Revived,
 }
 
 impl StopCause {
@@ -548,6 +553,7 @@ impl StopCause {
             StopCause::Replaced => "another revision takes its place",
             StopCause::Drained => "its node is being drained",
             StopCause::AlreadyStopping => "it was asked to before the scheduler restarted",
+            StopCause::Revived => "its life was over, and an instance has only one",
         }
     }
 }
@@ -607,6 +613,7 @@ impl State {
             epoch,
             now: 0,
             wall: 0,
+            slept: 0,
             workloads: OrdMap::new(),
             tombstones: OrdMap::new(),
             revisions_above: 0,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::core::Core;
 use super::placement::Placer;
 use super::state::{Instance, Replica, Rollout, StopCause, Workload};
-use crate::model::{Extent, Health, NodeId, Phase, Reason, Strategy, WorkloadId};
+use crate::model::{Extent, Health, NodeId, Phase, Reason, RestartPolicy, Strategy, WorkloadId};
 
 /// How far a workload may stray from its count while it changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +104,8 @@ impl Core {
             true => arriving.filter(|&n| !is_stuck(n)).count(),
             false => arriving.count(),
         };
+        let lost = workload.transit.iter().filter(|n| self.is_lost_for_good(&workload, **n));
+        let arriving = arriving.saturating_sub(lost.count());
         let free = at_once.saturating_sub(arriving + to_move.len());
         in_waves.sort_unstable();
         to_move.extend(in_waves.into_iter().take(free).map(|(.., number)| number));
@@ -221,7 +223,8 @@ impl Core {
         let (name, number) = (&instance.workload, instance.replica);
         let Some(workload) = self.state.workloads.get(name) else { return };
         let Some(replica) = workload.replicas.get(&number) else { return };
-        let is_old = replica.revision == workload.revision
+        let is_old = workload.rollout.as_ref().is_some_and(Rollout::is_open)
+            && replica.revision == workload.revision
             && replica.revision != instance.revision
             && workload.revisions.contains_key(&instance.revision);
         if !is_old || self.live_in(replica).next().is_some() || replica.done.is_some() {
@@ -312,8 +315,31 @@ impl Core {
                 if enough || (possible && is_expendable(&old)) {
                     let cause = if drained { StopCause::Drained } else { StopCause::Replaced };
                     self.stop_instance(&old.id, cause);
+                } else {
+                    self.let_start_beside(&workload, &current, &old);
                 }
             }
+        }
+    }
+
+    /// What was to follow `old` starts beside it if that cannot go after all, and
+    /// there is room by now.
+    fn let_start_beside(&mut self, workload: &Workload, current: &[Arc<Instance>], old: &Instance) {
+        let bounds = Bounds::of(&workload.spec.strategy, workload.desired());
+        let bound = workload.desired() - workload.done.len() as u32 + bounds.surge;
+        if self.state.tally(&workload.spec.name).occupied() >= bound {
+            return;
+        }
+        let Some(next) = current.iter().find(|i| i.after.as_ref() == Some(&old.id)) else { return };
+        let Some(daemon) = self.state.nodes.get(&next.node).map(|node| node.daemon()) else {
+            return;
+        };
+        let mut wants = workload.asked_ports(next.revision).into_iter();
+        let is_free = wants.all(|(port, protocol)| {
+            self.state.port_holders(&daemon, port, protocol).all(|holder| holder.id == next.id)
+        });
+        if is_free && is_prepared(next) {
+            self.touch(&next.id, |instance| instance.after = None);
         }
     }
 
@@ -359,6 +385,18 @@ impl Core {
             return 0;
         }
         workload.missing.iter().filter(|n| self.is_bare(workload, **n)).count()
+    }
+
+    /// Whether a replica waits for a lost node, because what it had there may run
+    /// only once.
+    pub(super) fn is_lost_for_good(&self, workload: &Workload, number: u32) -> bool {
+        let Some(replica) = workload.replicas.get(&number) else { return false };
+        let known = replica.instances.iter().filter_map(|id| self.state.instances.get(id));
+        // That it may run only once is said of its own revision.
+        let mut own = known.filter(|i| i.revision == replica.revision && !i.is_over());
+        workload.resting.contains(&number)
+            && workload.restart_policy(replica.revision) == RestartPolicy::Never
+            && own.any(|i| self.state.is_lost(i))
     }
 
     fn is_bare(&self, workload: &Workload, number: u32) -> bool {
@@ -433,10 +471,10 @@ impl Core {
     ) -> Option<NodeId> {
         // What cannot be stopped makes no room.
         self.state.nodes.get(&outgoing.node).filter(|node| node.able())?;
+        let here = self.hosts_in_place(&outgoing.node).then_some(&outgoing.node);
         let wants = workload.asked_ports(replica.revision);
         let placer = Placer::new(&self.state, &workload.spec.name);
-        let same = Some(&outgoing.node).filter(|node| self.hosts_in_place(node));
-        placer.in_place_of(&outgoing.id).place(&self.state, &wants, same).ok()
+        placer.in_place_of(&outgoing.id).place(&self.state, &wants, here).ok()
     }
 }
 

@@ -48,6 +48,7 @@ pub struct Judge {
     /// Containers that somebody else has removed.
     pub removed_by_others: BTreeSet<String>,
     /// Orders on their way through an agent.
+    #[allow(clippy::type_complexity)]
     reaching: BTreeMap<(usize, u64), (Fence, InstanceId, bool, Option<InstanceId>)>,
     /// What was done so far: records, orders, and Docker's work but listings.
     pub deeds: Deeds,
@@ -66,12 +67,25 @@ struct View {
     contact: BTreeMap<NodeId, u64>,
     /// The scheduler's clock at its last step.
     stepped_at: u64,
+    /// How long it did not run in all.
+    slept: u64,
     /// Nodes that the present life of the scheduler has to wait for.
     awaited: BTreeSet<NodeId>,
     /// Workloads from before the present life of the scheduler.
     recovered: BTreeSet<WorkloadId>,
     /// Since when complete snapshots of a node have come without a gap.
     steady: BTreeMap<NodeId, Steady>,
+}
+
+impl View {
+    /// The scheduler did not run for so long, up to `now`: that is held against
+    /// nobody.
+    fn sleep(&mut self, gap: u64, now: u64) {
+        self.slept += gap;
+        for at in self.contact.values_mut() {
+            *at = (*at + gap).min(now);
+        }
+    }
 }
 
 /// Counts of what was done.

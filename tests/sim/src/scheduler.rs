@@ -112,6 +112,7 @@ struct Sent {
 #[derive(Debug)]
 struct Batch {
     before: State,
+    heard: Vec<(NodeId, u64)>,
     records: Vec<Record>,
     orders: Vec<Order>,
     replies: Vec<(Ticket, Result<Reply, ApiError>)>,
@@ -228,6 +229,7 @@ impl World {
         }
         let mut batch = Batch {
             before: process.core.state.clone(),
+            heard: inputs.iter().filter_map(heard).collect(),
             records: Vec::new(),
             orders: Vec::new(),
             replies: Vec::new(),
@@ -302,11 +304,12 @@ impl World {
         tell!(self, "scheduler", "the disk refuses {:?}", keys(&batch.records));
         let now = self.now;
         let Some(process) = &mut self.scheduler.process else { return };
-        let timing = process.core.timing.clone();
-        process.core = Core::new(batch.before, timing);
+        let shows = process.clock.read(now);
+        process.core.roll_back(batch.before, &batch.heard, shows);
+        let left = process.core.state.clone();
         process.refused_at = Some(now);
         let refusal = ApiError::unavailable("StorageFailed", "the disk refuses", 5);
-        self.judge.rolled_back();
+        self.judge.rolled_back(&left, &batch.heard, shows);
         for (ticket, _) in batch.replies {
             self.scheduler_answers(ticket, Err(refusal.clone()));
         }
@@ -557,6 +560,14 @@ impl World {
     /// What its monotonic clock shows, while it runs.
     pub fn scheduler_time(&self) -> Option<u64> {
         self.scheduler.process.as_ref().map(|process| process.clock.read(self.now))
+    }
+}
+
+/// Who is heard in an input.
+fn heard(input: &Input) -> Option<(NodeId, u64)> {
+    match input {
+        Input::Heartbeat { request, .. } => Some((request.node_id.clone(), request.incarnation)),
+        _ => None,
     }
 }
 

@@ -259,6 +259,22 @@ fn alone_a_crash_loop_slows_down_and_its_dead_are_bounded() {
     assert_eq!(world.ids().len(), 3, "two dead ones and the one that runs: {:?}", world.ids());
 }
 
+/// What is found dead may have had a successor in a former life of the agent, which
+/// is gone by now: its id is not given again.
+#[test]
+fn alone_a_dead_one_that_was_found_gets_a_successor_with_an_id_of_its_own() {
+    let mut world = World::with(Default::default(), Some(remembered()));
+    world.docker_ok();
+    let mut dead = facts("c-web-r1-x", ContainerState::Ended);
+    (dead.exit_code, dead.finished_at_ms) = (Some(1), Some(WALL));
+    world.listed(vec![observed(&order(ID, json!({})), dead)]);
+    world.scheduler_up = false;
+    world.pass(12_000);
+    let ids = world.ids();
+    let number = ids.iter().find_map(|id| id.strip_prefix("web-r1-x-a")?.parse::<u64>().ok());
+    assert!(number.is_some_and(|number| number > 1_000), "{ids:?}");
+}
+
 #[test]
 fn alone_only_what_crashed_is_restarted() {
     let mut world = World::ready();

@@ -475,3 +475,21 @@ fn ending_with_containers_takes_no_longer_than_promised() {
     world.pass(12_000);
     world.take(|action| *action == Action::Halt(Ending::LeftOver(vec![ID.into()])));
 }
+
+/// Its container was seen although its launch got no answer, and cannot be started.
+#[test]
+fn what_was_created_and_could_not_be_started_leaves_nothing_behind() {
+    let mut world = World::ready();
+    let order = order("web-r1-x", json!({}));
+    world.run(&order).unwrap();
+    world.image_checked(true);
+    world.take_launch("web-r1-x");
+    let lost = LaunchOutcome::Unknown("no answer".to_owned());
+    world.give(Input::Launched { id: "web-r1-x".into(), outcome: lost });
+    world.listed(vec![observed(&order, facts("c-web-r1-x", ContainerState::Created))]);
+    world.pass(5_000);
+    world.launch_failed("web-r1-x", Reason::StartFailed);
+    assert_eq!(world.phase("web-r1-x"), Some(Phase::Failed));
+    world.removed("web-r1-x");
+    assert_eq!(world.phase("web-r1-x"), Some(Phase::Failed));
+}

@@ -270,6 +270,10 @@ impl World {
         refused: bool,
         unsaid: bool,
     ) {
+        let late = self.jobs.get(&job).is_some_and(|asked| asked.client_left);
+        if let Some(container) = self.daemons[daemon].containers.get_mut(id) {
+            container.started_late |= late;
+        }
         let state = self.daemons[daemon].containers.get(id).map(|container| container.state);
         let trouble = match state {
             _ if refused => Some((Reason::StartFailed, "Docker said no".to_owned())),
@@ -279,15 +283,10 @@ impl World {
                 (Reason::PortTaken, format!("host port {port} is taken by something else"))
             }),
         };
-        if self.jobs.get(&job).is_some_and(|asked| asked.client_left)
-            && let Some(container) = self.daemons[daemon].containers.get_mut(id)
-        {
-            container.started_late = true;
-        }
         if unsaid && trouble.is_none() {
             return self.docker_breaks_off(job);
         }
-        if self.jobs.get(&job).is_some_and(|asked| asked.client_left) {
+        if late {
             return drop(self.jobs.remove(&job));
         }
         self.turn_is_over(job);

@@ -8,7 +8,7 @@ use kube_lite::model::wire::DockerState;
 use kube_lite::model::{InstanceId, NodeId, PullPolicy, RestartPolicy, WorkloadId};
 use kube_lite::roles::agent::message::ContainerState;
 use kube_lite::roles::scheduler::message::{RolloutCall, UserCall};
-use kube_lite::roles::scheduler::state::{RolloutState, State, Workload};
+use kube_lite::roles::scheduler::state::{Replica, RolloutState, State, Workload};
 use kube_lite::roles::scheduler::views::Snapshot;
 
 use crate::image::{Fate, Health, Life, behaviour, fate};
@@ -89,6 +89,14 @@ impl World {
         }
         for instance in snapshot.state.instances.values() {
             tell!(self, "stands", "{instance:?}");
+        }
+        for machine in 0..self.machines.len() {
+            let Some(process) = &self.machines[machine].agent else { continue };
+            let (told, name) = (process.core.snapshot(), self.name_of(machine));
+            for has in told.containers {
+                let (phase, after, why) = (has.phase, has.after, has.message);
+                tell!(self, name, "has {} {phase:?}, after {after:?}, {why:?}", has.id);
+            }
         }
     }
 
@@ -284,8 +292,17 @@ impl World {
         {
             return Some(format!("{name} has {} replicas, not {wanted}", workload.desired()));
         }
+        let lost_once = |replica: &Replica| {
+            let policy = workload.template(replica.revision).map(|t| t.restart_policy);
+            policy == Some(RestartPolicy::Never)
+                && replica.done.is_none()
+                && replica.instances.iter().any(|id| {
+                    state.instances.get(id).is_some_and(|i| state.is_lost(i) && !i.is_over())
+                })
+        };
         let rollout = workload.rollout.as_ref().map(|rollout| rollout.state);
-        if !matches!(rollout, None | Some(RolloutState::Done | RolloutState::Aborted)) {
+        let waits = workload.replicas.values().any(lost_once);
+        if !waits && !matches!(rollout, None | Some(RolloutState::Done | RolloutState::Aborted)) {
             return Some(format!("the rollout of {name} is {rollout:?}"));
         }
         let mut accounted = 0;
@@ -294,11 +311,7 @@ impl World {
                 return Some(format!("replica {number} of {name} is of another revision"));
             }
             let template = workload.template(replica.revision)?;
-            let lost_once = template.restart_policy == RestartPolicy::Never
-                && replica.instances.iter().any(|id| {
-                    state.instances.get(id).is_some_and(|i| state.is_lost(i) && !i.is_over())
-                });
-            if replica.done.is_some() || lost_once {
+            if replica.done.is_some() || lost_once(replica) {
                 continue;
             }
             if fate(template) == Fate::Finishes {

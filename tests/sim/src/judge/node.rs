@@ -94,7 +94,9 @@ impl World {
                     other.as_str().strip_prefix(id.as_str()).is_some_and(|n| n.starts_with("-a"))
                 })
         };
-        let vanished: Vec<&InstanceId> = owed.iter().filter(|id| !followed(id)).collect();
+        let (done, vanished): (Vec<_>, Vec<_>) = owed.into_iter().partition(followed);
+        // Once something has taken its place, nobody asks for it any more.
+        record.owed.retain(|id| !done.contains(id));
         if !vanished.is_empty() {
             let text = format!(
                 "snapshot {} of {} does not list {vanished:?}, which it has accepted",

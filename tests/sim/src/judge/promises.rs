@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kube_lite::model::view::NodeStatus;
 use kube_lite::model::{ApiError, NodeId, WorkloadId, WorkloadSpec};
 use kube_lite::roles::scheduler::message::{Moment, Reply, RolloutCall, UserCall};
-use kube_lite::roles::scheduler::state::{Rollout, RolloutState, State};
+use kube_lite::roles::scheduler::state::{Node, Rollout, RolloutState, State};
 use serde_json::Value;
 
 use super::{Judge, View};
@@ -117,10 +118,19 @@ impl Judge {
     }
 
     /// The disk has refused: what was decided since has not happened.
-    pub fn rolled_back(&mut self) {
+    ///
+    /// Who was heard was heard all the same, by what is left, and so was the time.
+    pub fn rolled_back(&mut self, left: &State, heard: &[(NodeId, u64)], now: u64) {
         self.promises.decided = self.promises.durable.clone();
-        if let Some(before) = self.view_before.take() {
-            self.view = before;
+        let Some(before) = self.view_before.take() else { return };
+        let (slept, stepped_at) = (self.view.slept - before.slept, self.view.stepped_at);
+        self.view = View { stepped_at, ..before };
+        self.view.sleep(slept, stepped_at);
+        for (node, incarnation) in heard {
+            let is_it = |n: &Node| n.incarnation == *incarnation && n.status == NodeStatus::Alive;
+            if left.nodes.get(node).is_some_and(|known| is_it(known)) {
+                self.view.contact.insert(node.clone(), now);
+            }
         }
     }
 

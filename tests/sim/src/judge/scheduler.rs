@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube_lite::model::view::NodeStatus;
-use kube_lite::model::wire::DockerState;
+use kube_lite::model::wire::{DockerState, RunOrder};
 use kube_lite::model::{Health, InstanceId, NodeId, Phase, WorkloadId};
 use kube_lite::roles::scheduler::message::{
     Input, Moment, Order, OrderBody, Reply, Step, Ticket, UserCall,
@@ -43,9 +43,7 @@ impl Judge {
         // A gap that it slept through itself is held against nobody.
         let gap = moment.now.saturating_sub(self.view.stepped_at);
         if gap > 2_500 {
-            for at in self.view.contact.values_mut() {
-                *at = (*at + gap).min(moment.now);
-            }
+            self.view.sleep(gap, moment.now);
         }
         self.view.stepped_at = moment.now.max(self.view.stepped_at);
         match input {
@@ -66,8 +64,15 @@ impl Judge {
                 }
                 if watched.takes {
                     if watched.complete {
+                        // What it has listed before and does not any more is gone.
                         let of = &request.node_id;
-                        self.view.told.retain(|_, told| told.node != *of);
+                        let ordered = &mut self.view.ordered;
+                        self.view.told.retain(|id, told| {
+                            if told.node == *of {
+                                ordered.remove(id);
+                            }
+                            told.node != *of
+                        });
                     }
                     for told in request.containers.iter().filter(|c| c.node_id == request.node_id) {
                         let (phase, health) = (told.phase, told.health);
@@ -291,6 +296,7 @@ impl World {
                     && !process.record.stopped.contains(&run.id)
                     && process.core.find(run.id.as_str()).is_none()
                     && !process.record.forgotten.contains(&run.id)
+                    && !process.record.replaced.contains(&run.id)
             });
             if Some(*of) == life
                 && run.workload == *name
@@ -306,13 +312,13 @@ impl World {
         there
     }
 
-    /// Whether the instance that another one waits for still runs.
+    /// Whether the instance that another one waits for still runs, or may yet.
     fn waits(&self, after: Option<&InstanceId>) -> bool {
         let Some(id) = after else { return false };
-        self.daemons
-            .iter()
-            .flat_map(|d| d.containers.values())
-            .any(|container| container.instance == *id && container.is_running())
+        let comes = |machine| self.agent_has(machine, id).is_some_and(|phase| !phase.is_final());
+        let containers = self.daemons.iter().flat_map(|daemon| daemon.containers.values());
+        containers.filter(|c| c.instance == *id).any(|container| container.is_running())
+            || (0..self.machines.len()).any(comes)
     }
 
     // ---- 2: stopping ----
@@ -332,7 +338,7 @@ impl World {
                 }
             }
             let Some(stop) = &instance.stop else { continue };
-            if !before.instances.get(id).is_some_and(|before| before.stop.is_none()) {
+            if before.instances.get(id).is_none_or(|before| before.stop.is_some()) {
                 continue;
             }
             let Some(workload) = after.workloads.get(&instance.workload) else { continue };
@@ -358,7 +364,7 @@ impl World {
                 StopCause::Replaced | StopCause::Drained => {
                     lacks(before, after, workload, instance.replica)
                 }
-                StopCause::Excess => not_excess(after, workload, instance.replica),
+                StopCause::Excess => not_excess(before, after, workload, instance.replica),
                 _ => None,
             };
             if let Some(problem) = problem {
@@ -374,7 +380,7 @@ impl World {
     // ---- orders ----
 
     /// An order names its instance for ever: the same id is never ordered with
-    /// other contents. It goes to a living node in its present life, with the
+    /// other contents; only what it was to follow is left out once it need not wait any more. It goes to a living node in its present life, with the
     /// present epoch, and asks for no host port that another instance on that
     /// daemon holds, as far as was ever ordered, unless it is to follow that one.
     fn judge_order(&mut self, after: &State, order: &Order) {
@@ -397,7 +403,7 @@ impl World {
         let first = self.judge.view.ordered.insert(run.id.clone());
         let known = self.judge.orders.get(&run.id).cloned();
         match known {
-            Some((at, contents)) if at != fence.node || contents != **run => {
+            Some((at, contents)) if at != fence.node || !is_repeated(&contents, run) => {
                 let text = format!("{} was {contents:?} on {at} and is {run:?} now", run.id);
                 self.judge.object("3 ids", text);
             }
@@ -445,6 +451,12 @@ fn is_effective(state: &State, id: &InstanceId) -> bool {
     state.instances.get(id).is_some_and(|i| !i.is_over() && i.stop.is_none() && !state.is_lost(i))
 }
 
+/// Whether an order says again what it said first.
+fn is_repeated(first: &RunOrder, again: &RunOrder) -> bool {
+    let after = again.after.as_ref().and(first.after.clone());
+    *again == RunOrder { after, ..first.clone() }
+}
+
 /// Too few remain ready.
 fn lacks(before: &State, after: &State, workload: &Workload, number: u32) -> Option<String> {
     let bounds = Bounds::of(&workload.spec.strategy, workload.desired());
@@ -480,9 +492,12 @@ fn lacks(before: &State, after: &State, workload: &Workload, number: u32) -> Opt
     })
 }
 
-fn not_excess(after: &State, workload: &Workload, number: u32) -> Option<String> {
+fn not_excess(before: &State, after: &State, workload: &Workload, number: u32) -> Option<String> {
     let replica = workload.replicas.get(&number)?;
+    let had = before.workloads.get(&workload.spec.name).and_then(|w| w.replicas.get(&number));
+    // It may move on in the very step in which what is excess to its end goes.
     let remains = replica.done.is_some()
+        || had.is_some_and(|had| had.done.is_some())
         || replica
             .instances
             .iter()

@@ -1,0 +1,212 @@
+//! Stories that the simulator has found, each reduced to what it takes.
+
+#[path = "support/cluster.rs"]
+mod cluster;
+#[path = "support/rollouts.rs"]
+mod rollouts;
+
+use cluster::{World, port, spec};
+use kube_lite::model::view::NodeStatus;
+use kube_lite::model::wire::RegisterRequest;
+use kube_lite::model::{Extent, InstanceId, Phase, Reason, RestartPolicy, WorkloadSpec};
+use kube_lite::roles::scheduler::message::Input;
+use rollouts::*;
+
+fn bounded(surge: u32, unavailable: Option<u32>, spec: WorkloadSpec) -> WorkloadSpec {
+    let mut spec = spec;
+    spec.strategy.max_surge = Extent::Count(surge);
+    spec.strategy.max_unavailable = unavailable.map(Extent::Count);
+    spec
+}
+
+fn register(world: &mut World, incarnation: u64, key: &str, address: &str) -> Result<(), String> {
+    let request = RegisterRequest {
+        node_id: "n1".into(),
+        key: key.to_owned(),
+        incarnation,
+        advertise: Some(address.to_owned()),
+        port: 8081,
+        docker: Default::default(),
+        version: String::new(),
+    };
+    let ticket = 90_000 + incarnation;
+    world.feed(Input::Register { ticket, peer: "10.0.0.1".parse().unwrap(), request });
+    world.replies.remove(&ticket).unwrap().map(|_| ()).map_err(|error| error.reason)
+}
+
+/// The instance that waits for another one's place.
+fn follower(world: &World) -> Option<InstanceId> {
+    let mut all = world.core.state.instances.values();
+    all.find(|i| i.after.is_some() && i.stop.is_none()).map(|i| i.id.clone())
+}
+
+#[test]
+fn nothing_is_replaced_in_place_where_another_one_holds_the_port() {
+    let mut world = with(1, image(2, "v1"));
+    world.deploy(fixed(2, "v2"));
+    world.run_for(2 * MINUTE);
+    // One of the new takes the port; the other old one is the best there is.
+    assert_eq!((of_revision(&world, 1), of_revision(&world, 2)), (1, 1), "{}", world.story());
+    assert_eq!(world.view("web").ready, 2);
+    assert!(world.reasons("web").contains(&Reason::PortTaken));
+}
+
+#[test]
+fn a_host_port_stays_taken_when_its_daemon_has_a_new_name() {
+    let mut world = World::empty(7);
+    world.add_agent("n1", "d1");
+    world.add_agent("n2", "d1");
+    world.run_for(50);
+    world.deploy(fixed(1, "v1"));
+    world.settle();
+    for node in ["n1", "n2"] {
+        world.agent(node).daemon = "d1-again".into();
+    }
+    for container in world.docker.values_mut() {
+        container.daemon = "d1-again".into();
+    }
+    world.run_for(4_000);
+    world.deploy(WorkloadSpec { ports: vec![port(80, 9000, true)], ..spec("other", 1) });
+    world.run_for(10_000);
+    assert!(world.live("other").is_empty());
+    assert!(world.reasons("other").contains(&Reason::PortTaken));
+}
+
+#[test]
+fn a_disk_that_refuses_is_no_pause_of_the_scheduler() {
+    let mut world = World::new(2);
+    world.run_for(1_000);
+    world.agent("n2").cut = true;
+    world.run_for(8_000);
+    // That n2 is dead cannot be written for a while.
+    world.disk_refuses = true;
+    world.run_for(8_000);
+    world.disk_refuses = false;
+    world.run_for(2_000);
+    assert_eq!(world.core.state.nodes["n2"].status, NodeStatus::Dead);
+    assert_eq!(world.core.state.nodes["n1"].status, NodeStatus::Alive);
+    assert_eq!(world.events("SchedulerPaused"), 0, "{}", world.story());
+}
+
+#[test]
+fn a_pause_counts_although_the_disk_refuses_what_followed() {
+    let mut world = World::new(2);
+    world.deploy(spec("web", 2));
+    world.settle();
+    world.scheduler_frozen = true;
+    world.run_for(20_000);
+    world.disk_refuses = true;
+    world.scheduler_frozen = false;
+    let id = world.live("web")[0].clone();
+    world.crash(&id, 1);
+    world.run_for(3_000);
+    world.disk_refuses = false;
+    world.run_for(5_000);
+    assert_eq!(world.events("NodeDead"), 0, "{}", world.story());
+}
+
+#[test]
+fn a_node_goes_back_to_who_had_to_give_way_once_the_other_is_dead() {
+    let mut world = World::new(1);
+    world.run_for(1_000);
+    let (key, address) = (world.agent("n1").key.clone(), world.agent("n1").address.clone());
+    let first = world.agent("n1").incarnation;
+    // A copy of the machine, which reports and is then found out.
+    world.agent("n1").cut = true;
+    register(&mut world, 700, &key, "10.9.9.9:8081").unwrap();
+    assert_eq!(register(&mut world, first, &key, &address), Err("Superseded".to_owned()));
+    world.run_for(10_000);
+    assert_eq!(world.core.state.nodes["n1"].status, NodeStatus::Dead);
+    assert_eq!(register(&mut world, first, &key, &address), Ok(()));
+    assert_eq!(world.core.state.nodes["n1"].incarnation, first);
+}
+
+#[test]
+fn what_somebody_starts_again_behind_its_agents_back_is_stopped() {
+    let mut world = with(2, image(2, "v1"));
+    let id = world.live("web")[0].clone();
+    let node = world.docker[&id].node.to_string();
+    world.crash(&id, 1);
+    world.settle();
+    world.kill_agent(&node);
+    if let Some(container) = world.docker.get_mut(&id) {
+        (container.phase, container.exit_code) = (Phase::Running, None);
+    }
+    world.start_agent(&node);
+    world.until(MINUTE, "it is gone", |w| !w.docker.contains_key(&id));
+    world.settle();
+    assert_eq!(world.live("web").len(), 2);
+}
+
+#[test]
+fn an_old_end_found_later_moves_nothing_back_after_a_rollout() {
+    let mut world = with(1, image(1, "v1"));
+    world.add_agent("n2", "d2");
+    world.run_for(50);
+    let old = world.live("web")[0].clone();
+    // While it was away, its agent restarted it often, and then it ended.
+    world.agent("n1").cut = true;
+    if let Some(container) = world.docker.get_mut(&old) {
+        container.order.restarts = 9;
+    }
+    world.run_for(12_000);
+    world.crash(&old, 1);
+    world.deploy(image(1, "v2"));
+    until_state(&mut world, MINUTE, "done");
+    world.user(kube_lite::roles::scheduler::message::UserCall::RemoveNode("n1".into())).unwrap();
+    for _ in 0..2 {
+        world.until(MINUTE, "it runs", |w| !w.live("web").is_empty());
+        let id = world.live("web")[0].clone();
+        world.crash(&id, 1);
+        world.run_for(100);
+    }
+    assert!(world.live("web").is_empty(), "it waits for its back-off");
+    world.agent("n1").cut = false;
+    world.run_for(5 * MINUTE);
+    assert_eq!((of_revision(&world, 2), world.view("web").ready), (1, 1), "{}", world.story());
+}
+
+#[test]
+fn what_takes_the_place_of_one_on_a_node_that_dies_does_not_wait_for_it() {
+    let mut world = with(2, bounded(0, None, image(1, "v1")));
+    let node = world.docker[&world.live("web")[0]].node.to_string();
+    // It never hears that it is to stop.
+    world.agent(&node).deaf = true;
+    node_call(&mut world, true, &node);
+    world.until(5_000, "prepared", |w| follower(w).is_some());
+    world.run_for(1_000);
+    world.agent(&node).cut = true;
+    world.until(20_000, "it runs elsewhere", |w| w.view("web").ready == 1);
+}
+
+#[test]
+fn what_was_to_take_a_place_starts_beside_it_if_that_got_well_again() {
+    let mut world = with(3, bounded(1, Some(0), probed(4, "v1")));
+    let crowded = world.spread("web").into_iter().max_by_key(|(_, n)| *n).unwrap().0;
+    let here = world.live_on("web", &crowded);
+    assert_eq!(here.len(), 2);
+    let ill = here.iter().max_by_key(|id| world.docker[*id].order.replica).unwrap().clone();
+    world.sicken(&ill, false);
+    world.run_for(4_000);
+    assert_eq!(world.view("web").ready, 3);
+    node_call(&mut world, true, &crowded);
+    world.until(1_000, "its place is to be taken", |w| follower(w).is_some());
+    world.cure(&ill);
+    world.until(5 * MINUTE, "drained", |w| {
+        w.live_on("web", &crowded).is_empty() && w.view("web").ready == 4
+    });
+}
+
+#[test]
+fn what_may_run_only_once_and_is_lost_holds_up_nobody_elses_move() {
+    let once = |name: &str| WorkloadSpec { restart_policy: RestartPolicy::Never, ..image(2, name) };
+    let mut world = with(3, once("v1"));
+    world.deploy(once("v2"));
+    world.until(5_000, "a new one runs", |w| of_revision(w, 2) == 1);
+    let new =
+        world.live("web").into_iter().find(|id| world.docker[id].order.revision == 2).unwrap();
+    let node = world.docker[&new].node.to_string();
+    world.agent(&node).cut = true;
+    world.run_for(MINUTE);
+    assert_eq!(of_revision(&world, 2), 2, "the other one moves: {}", world.story());
+}
