@@ -168,11 +168,16 @@ impl Snapshot {
                 }
             }
         }
-        let short = |(name, workload): &(&WorkloadId, &Arc<Workload>)| {
+        // Those that may have a reason to tell.
+        let unsettled = |(name, workload): &(&WorkloadId, &Arc<Workload>)| {
             let tally = self.state.tally(name);
             tally.ready + (workload.done.len() as u32) < workload.desired()
+                || tally.ready < tally.effective
+                || workload.held.is_some()
+                || !workload.resting.is_empty()
         };
-        concerned.extend(self.state.workloads.iter().filter(short).map(|(name, _)| name.clone()));
+        concerned
+            .extend(self.state.workloads.iter().filter(unsettled).map(|(name, _)| name.clone()));
         for name in concerned {
             let Some(workload) = self.state.workloads.get(&name) else { continue };
             let view = self.view(&name, workload);
