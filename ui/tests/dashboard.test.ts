@@ -403,7 +403,8 @@ describe("the dashboard", { timeout: 600_000 }, () => {
     places.push("#/deploy?sample=hello", "#/nowhere");
     const wrong: string[] = [];
     for (const dark of [false, true]) {
-      const shown = await openTab(browser, sandbox.api.url, { dark, width: dark ? 390 : 1280 });
+      const width = dark ? 390 : 1280;
+      const shown = await openTab(browser, sandbox.api.url, { dark, width, still: true });
       for (const place of places) {
         await visit(shown.page, place);
         const found = await violations(shown.page);

@@ -306,6 +306,8 @@ interface TabOptions {
   dark?: boolean;
   width?: number;
   height?: number;
+  /** Without animations: what is half faded in has half its contrast. */
+  still?: boolean;
 }
 
 export async function openTab(
@@ -317,6 +319,7 @@ export async function openTab(
     viewport: { width: options.width ?? 1280, height: options.height ?? 800 },
     deviceScaleFactor: SHOTS ? 2 : 1,
     colorScheme: options.dark ? "dark" : "light",
+    reducedMotion: options.still ? "reduce" : "no-preference",
     baseURL: url,
     permissions: ["clipboard-read", "clipboard-write"],
     timezoneId: "UTC",

@@ -325,7 +325,7 @@ impl Core {
 
     /// An adopted instance that has already ended: if its replica has not moved
     /// on since, this is news, and judged like any end.
-    fn adopted_over(&mut self, instance: &Instance) {
+    pub(super) fn adopted_over(&mut self, instance: &Instance) {
         let Some(workload) = self.state.workloads.get(&instance.workload) else { return };
         let Some(replica) = workload.replicas.get(&instance.replica) else { return };
         let known = replica.last_failure.as_ref().is_some_and(|f| f.instance == instance.id);

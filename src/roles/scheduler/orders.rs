@@ -165,8 +165,16 @@ impl Core {
         );
         let (name, number) = (instance.workload.clone(), instance.replica);
         let id = instance.id.clone();
-        if self.state.instances.contains_key(successor) {
+        if let Some(known) = self.state.instances.get(successor).cloned() {
             self.forget_instance(&id);
+            if known.is_over() {
+                // It was found dead while this order was on its way to take over from an
+                // earlier one: whatever comes next takes over from it.
+                self.edit_replica(&name, number, |r| r.follows = Some(successor.clone()));
+                if known.stop.is_none() {
+                    self.adopted_over(&known);
+                }
+            }
             return;
         }
         // Nothing is started in its place before the snapshot arrives.

@@ -365,15 +365,18 @@ impl Core {
             }
         }
         let revision = best.revision;
-        let replica = self.state.workloads.get(name).and_then(|w| w.replicas.get(&number));
-        if replica.is_some_and(|replica| replica.revision != revision) {
-            self.edit_replica(name, number, |replica| {
-                replica.revision = revision;
-                replica.step = 0;
-                (replica.pin, replica.follows) = (None, None);
-            });
-            self.record_replica(name, number);
+        let Some(workload) = self.state.workloads.get(name) else { return };
+        let is_of_it = workload.replicas.get(&number).is_some_and(|r| r.revision == revision);
+        if is_of_it || !workload.revisions.contains_key(&revision) {
+            return;
         }
+        self.edit_replica(name, number, |replica| {
+            replica.revision = revision;
+            replica.step = 0;
+            (replica.pin, replica.follows) = (None, None);
+        });
+        self.record_workload(name);
+        self.record_replica(name, number);
     }
 
     /// Whether a replica has a revision of its own and another one's instance, and is to

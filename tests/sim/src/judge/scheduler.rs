@@ -8,7 +8,7 @@ use kube_lite::model::{Health, InstanceId, NodeId, Phase, WorkloadId};
 use kube_lite::roles::scheduler::message::{
     Input, Moment, Order, OrderBody, Reply, Step, Ticket, UserCall,
 };
-use kube_lite::roles::scheduler::state::{Replica, State, StopCause, Workload};
+use kube_lite::roles::scheduler::state::{Instance, Replica, State, StopCause, Workload};
 use kube_lite::roles::scheduler::waves::Bounds;
 
 use super::{Judge, Steady, Told};
@@ -362,7 +362,7 @@ impl World {
             }
             let problem = match stop.cause {
                 StopCause::Replaced | StopCause::Drained => {
-                    lacks(before, after, workload, instance.replica)
+                    lacks(before, after, workload, instance)
                 }
                 StopCause::Excess => not_excess(before, after, workload, instance.replica),
                 _ => None,
@@ -458,7 +458,12 @@ fn is_repeated(first: &RunOrder, again: &RunOrder) -> bool {
 }
 
 /// Too few remain ready.
-fn lacks(before: &State, after: &State, workload: &Workload, number: u32) -> Option<String> {
+fn lacks(
+    before: &State,
+    after: &State,
+    workload: &Workload,
+    stopped: &Instance,
+) -> Option<String> {
     let bounds = Bounds::of(&workload.spec.strategy, workload.desired());
     let ready_in = |number: u32| {
         workload.replicas.get(&number).is_some_and(|replica| {
@@ -468,19 +473,27 @@ fn lacks(before: &State, after: &State, workload: &Workload, number: u32) -> Opt
                 })
         })
     };
-    let may_lack = match ready_in(number) {
+    // In place: what needs its room is there, and waits for nothing but that.
+    let is_followed = workload
+        .replicas
+        .get(&stopped.replica)
+        .into_iter()
+        .flat_map(|replica| &replica.instances)
+        .filter_map(|id| after.instances.get(id))
+        .any(|i| i.after.as_ref() == Some(&stopped.id) && is_effective(after, &i.id));
+    let may_lack = match ready_in(stopped.replica) && !is_followed {
         true => bounds.unavailable,
         false => bounds.unavailable_in_place(),
     };
-    // It had nothing before this step, or has nothing after it.
+    // It had nothing before this step, or nothing of that is left after it.
     let had = before.workloads.get(&workload.spec.name);
     let has_nothing = |(number, replica): &(&u32, &Replica)| {
-        let live = |state: &State, replica: &Replica| {
-            replica.instances.iter().any(|id| is_effective(state, id))
-        };
         let had = had.and_then(|workload| workload.replicas.get(*number));
-        replica.done.is_none()
-            && (!live(after, replica) || !had.is_some_and(|had| live(before, had)))
+        let keeps = |had: &Replica| {
+            let stays = |id: &&InstanceId| is_effective(before, id) && is_effective(after, id);
+            had.instances.iter().filter(|id| replica.instances.contains(id)).any(|id| stays(&id))
+        };
+        replica.done.is_none() && !had.is_some_and(|had| keeps(had))
     };
     let helpless = workload.replicas.iter().filter(has_nothing).count();
     let ready = after.tally(&workload.spec.name).ready as usize + workload.done.len();
