@@ -268,24 +268,29 @@ impl Core {
         }
     }
 
-    /// Whose host ports an adopted instance binds, by what Docker says.
+    /// Whose host ports an adopted instance binds, by what Docker says. Where nobody
+    /// knows any more which it asked for, it is all that it has.
     pub(super) fn claim_asked_ports(&mut self, id: &InstanceId) {
         let Some(instance) = self.state.instances.get(id).cloned() else { return };
-        let Some(workload) = self.state.workloads.get(&instance.workload) else { return };
-        let Some(template) = workload.template(instance.revision) else { return };
+        let workload = self.state.workloads.get(&instance.workload);
+        let template = workload.and_then(|workload| workload.template(instance.revision));
         let Some(daemon) = self.state.nodes.get(&instance.node).map(|n| n.daemon()) else { return };
         let bound = instance.seen.as_ref().map(|s| s.ports.clone()).unwrap_or_default();
-        let held: Vec<_> = template
-            .ports
-            .iter()
-            .filter(|asked| asked.host_port != 0)
-            .filter(|asked| {
-                asked.fixed
-                    || bound
-                        .iter()
-                        .any(|b| b.host_port == asked.host_port && b.protocol == asked.protocol)
-            })
-            .map(|asked| (daemon.clone(), asked.host_port, asked.protocol, id.clone()))
+        let is_bound =
+            |port, protocol| bound.iter().any(|b| b.host_port == port && b.protocol == protocol);
+        let holds: Vec<_> = match template {
+            Some(template) => template
+                .ports
+                .iter()
+                .filter(|asked| asked.host_port != 0)
+                .filter(|asked| asked.fixed || is_bound(asked.host_port, asked.protocol))
+                .map(|asked| (asked.host_port, asked.protocol))
+                .collect(),
+            None => bound.iter().map(|b| (b.host_port, b.protocol)).collect(),
+        };
+        let held: Vec<_> = holds
+            .into_iter()
+            .map(|(port, protocol)| (daemon.clone(), port, protocol, id.clone()))
             .collect();
         if held.is_empty() || instance.is_over() {
             return;

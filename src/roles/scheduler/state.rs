@@ -264,6 +264,26 @@ impl Replica {
     pub fn of(revision: u64) -> Self {
         Self { revision, ..Self::default() }
     }
+
+    /// Gives it another revision. What has finished counts for its own revision only;
+    /// where this goes back to what it had before, that does not run twice.
+    pub(super) fn turn_to(&mut self, revision: u64, goes_back: bool) {
+        self.revision = revision;
+        if self.done.as_ref().is_some_and(|done| done.revision == revision) {
+            return;
+        }
+        let left = self.done.take();
+        if goes_back && self.has_finished(revision) {
+            self.done = self.done_before.take();
+        } else if left.is_some() {
+            self.done_before = left;
+        }
+    }
+
+    /// Whether it had finished before, when it was of `revision`.
+    pub(super) fn has_finished(&self, revision: u64) -> bool {
+        self.done_before.as_ref().is_some_and(|done| done.revision == revision)
+    }
 }
 
 /// How a replica finished.

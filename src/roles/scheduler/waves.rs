@@ -100,8 +100,13 @@ impl Core {
         }
         let arriving = workload.transit.iter().filter(|&n| !workload.outdated.contains(n));
         // What finds no room is on its way for ever and must not hold up the others.
-        let is_stuck = |n: &u32| workload.missing.contains(n) && self.is_bare(&workload, *n);
-        let arriving = match proven && self.finds_no_room(&workload) {
+        let finished = |n: &u32| {
+            workload.replicas.get(n).is_some_and(|replica| replica.has_finished(workload.head()))
+        };
+        let is_stuck = |n: &u32| {
+            workload.missing.contains(n) && self.is_bare(&workload, *n) && (proven || finished(n))
+        };
+        let arriving = match self.finds_no_room(&workload) {
             true => arriving.filter(|&n| !is_stuck(n)).count(),
             false => arriving.count(),
         };
@@ -121,18 +126,18 @@ impl Core {
     /// Replicas whose turn it was, that have lost what they had and find no room for
     /// the new: another's turn may show whether that works.
     fn give_up_turns(&mut self, name: &WorkloadId, workload: &Workload) {
+        let head = workload.head();
         let stuck: Vec<u32> = workload
             .transit
             .iter()
             .filter(|&n| workload.missing.contains(n) && !workload.outdated.contains(n))
             .filter(|&n| self.is_bare(workload, *n))
-            .filter(|&n| {
-                let replica = workload.replicas.get(n);
-                replica.is_some_and(|replica| !self.would_find_room(workload, replica))
-            })
-            .copied()
+            .filter_map(|n| Some((n, workload.replicas.get(n)?)))
+            .filter(|(_, replica)| !self.would_find_room(workload, replica))
+            // What had finished before has nothing to go back to.
+            .filter(|(_, replica)| !replica.has_finished(head))
+            .map(|(n, _)| *n)
             .collect();
-        let head = workload.head();
         for number in &stuck {
             self.edit_workload(name, |workload| {
                 workload.outdated.insert(*number);
@@ -256,17 +261,7 @@ impl Core {
             workload.resting.remove(&number);
         });
         self.edit_replica(name, number, |replica| {
-            replica.revision = revision;
-            if replica.done.as_ref().is_none_or(|done| done.revision != revision) {
-                let left = replica.done.take();
-                // What had finished where this leads back to does not run twice.
-                if goes_back && replica.done_before.as_ref().is_some_and(|d| d.revision == revision)
-                {
-                    replica.done = replica.done_before.take();
-                } else if left.is_some() {
-                    replica.done_before = left;
-                }
-            }
+            replica.turn_to(revision, goes_back);
             replica.arrived = false;
             // Another template has a try of its own.
             replica.step = 0;
@@ -485,6 +480,11 @@ impl Core {
         else {
             return Ok(None);
         };
+        // Two that follow the same one would both start when it goes.
+        let mut others = replica.instances.iter().filter_map(|id| self.state.instances.get(id));
+        if others.any(|i| i.after.as_ref() == Some(&outgoing.id) && !i.is_over()) {
+            return Ok(None);
+        }
         let Some(node) = self.node_in_place(workload, replica, &outgoing) else {
             return Ok(None);
         };

@@ -296,9 +296,11 @@ impl World {
             let policy = workload.template(replica.revision).map(|t| t.restart_policy);
             policy == Some(RestartPolicy::Never)
                 && replica.done.is_none()
-                && replica.instances.iter().any(|id| {
-                    state.instances.get(id).is_some_and(|i| state.is_lost(i) && !i.is_over())
-                })
+                && replica
+                    .instances
+                    .iter()
+                    .filter_map(|id| state.instances.get(id))
+                    .any(|i| i.revision == replica.revision && state.is_lost(i) && !i.is_over())
         };
         let rollout = workload.rollout.as_ref().map(|rollout| rollout.state);
         let waits = workload.replicas.values().any(lost_once);

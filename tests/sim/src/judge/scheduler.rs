@@ -458,12 +458,7 @@ fn is_repeated(first: &RunOrder, again: &RunOrder) -> bool {
 }
 
 /// Too few remain ready.
-fn lacks(
-    before: &State,
-    after: &State,
-    workload: &Workload,
-    stopped: &Instance,
-) -> Option<String> {
+fn lacks(before: &State, after: &State, workload: &Workload, stopped: &Instance) -> Option<String> {
     let bounds = Bounds::of(&workload.spec.strategy, workload.desired());
     let ready_in = |number: u32| {
         workload.replicas.get(&number).is_some_and(|replica| {
@@ -473,14 +468,18 @@ fn lacks(
                 })
         })
     };
-    // In place: what needs its room is there, and waits for nothing but that.
+    // In place: what needs its room is there, and waits for nothing but that. It
+    // lacks in what else is let go in the same step, too.
+    let is_news = |id: &InstanceId| before.instances.get(id).is_none_or(|i| i.stop.is_none());
+    let stops = |i: &Instance| i.stop.is_some() && is_news(&i.id);
     let is_followed = workload
         .replicas
-        .get(&stopped.replica)
-        .into_iter()
+        .values()
         .flat_map(|replica| &replica.instances)
         .filter_map(|id| after.instances.get(id))
-        .any(|i| i.after.as_ref() == Some(&stopped.id) && is_effective(after, &i.id));
+        .filter(|i| is_effective(after, &i.id))
+        .filter_map(|i| after.instances.get(i.after.as_ref()?))
+        .any(|i| stops(i));
     let may_lack = match ready_in(stopped.replica) && !is_followed {
         true => bounds.unavailable,
         false => bounds.unavailable_in_place(),
