@@ -361,6 +361,7 @@ impl Core {
         shift(&mut cohort.tally.stopping, old.stopping, new.stopping);
         shift(&mut cohort.tally.running, old.running, new.running);
         shift(&mut cohort.tally.ready, old.ready, new.ready);
+        shift(&mut cohort.tally.waiting, old.waiting, new.waiting);
         if new.ailing {
             cohort.ailing.insert(id.clone());
         } else if old.ailing {
@@ -566,5 +567,6 @@ fn share(instance: &Instance, ready: bool, lost: bool, waits: bool) -> Share {
         ready: effective && ready,
         ailing: effective && instance.seen.as_ref().is_some_and(|seen| seen.restart_due),
         placed: !over,
+        waiting: !over && !lost && waits,
     }
 }

@@ -279,14 +279,14 @@ impl Core {
             - workload.missing.len()
             - workload.resting.len()
             - workload.done.len();
-        if cohort.tally.effective as usize <= filled {
+        if cohort.tally.effective as usize <= filled && cohort.tally.waiting == 0 {
             return;
         }
         let strays: Vec<InstanceId> = cohort
             .ids
             .iter()
             .filter_map(|id| self.state.instances.get(id))
-            .filter(|i| i.share.effective)
+            .filter(|i| i.share.effective || i.share.waiting)
             .filter(|i| {
                 !workload.replicas.get(&i.replica).is_some_and(|r| r.instances.contains(&i.id))
             })

@@ -336,6 +336,8 @@ pub struct Tally {
     pub running: u32,
     /// Effective and ready.
     pub ready: u32,
+    /// Prepared, to start when what they follow is gone; not effective until then.
+    pub waiting: u32,
 }
 
 impl Tally {
@@ -361,6 +363,8 @@ pub struct Share {
     pub ailing: bool,
     /// Takes a place on its node.
     pub placed: bool,
+    /// Counts as waiting.
+    pub waiting: bool,
 }
 
 /// A machine with an agent.

@@ -354,8 +354,11 @@ impl Core {
         let Some(best) = live.iter().find(|i| Some(&i.id) == best.as_ref()) else { return };
         for one in live.iter().filter(|i| i.id != best.id) {
             let workload = self.state.workloads.get(name);
-            let enough = |w| best.ready && self.has_more_ready_than(w, 0);
-            if is_expendable(one) || workload.is_some_and(|w| enough(w)) {
+            let enough = |w: &Workload| {
+                let bounds = Bounds::of(&w.spec.strategy, w.desired());
+                best.ready && self.has_more_ready_than(w, bounds.unavailable)
+            };
+            if is_expendable(one) || workload.is_some_and(|w| enough(w.as_ref())) {
                 self.stop_instance(&one.id, StopCause::Replaced);
             }
         }

@@ -2,7 +2,6 @@
 //! delays and reorders, and is cut in either direction.
 
 use kube_lite::model::ApiError;
-use kube_lite::roles::scheduler::message::{RolloutCall, UserCall};
 
 use crate::agent::CallBody;
 use crate::clock::Time;
@@ -48,9 +47,9 @@ impl World {
             mutter!(self, "network", "lost: {}", packet.in_short());
             return;
         }
-        // An undo is relative to what is: asked twice it takes itself back. Nothing sends
-        // one twice: ctl does not, and TCP delivers once.
-        let doubled = if packet.is_relative() { 0 } else { doubled };
+        // What a person asks is not asked again by itself: ctl does not, and TCP delivers
+        // once.
+        let doubled = if matches!(packet, Packet::Ask { .. }) { 0 } else { doubled };
         let copies = if self.rng.chance(doubled) { 2 } else { 1 };
         for copy in 0..copies {
             let mut takes = self.rng.range(1, 3);
@@ -153,12 +152,6 @@ impl World {
 }
 
 impl Packet {
-    /// Whether what it asks for depends on what is when it arrives.
-    fn is_relative(&self) -> bool {
-        let Packet::Ask { call, .. } = self else { return false };
-        matches!(&**call, UserCall::Rollout { step: RolloutCall::Undo { to: None }, .. })
-    }
-
     fn in_short(&self) -> String {
         match self {
             Packet::Call { machine, body, .. } => match &**body {

@@ -176,6 +176,7 @@ pub fn check_books(state: &State) {
             ready: instance.share.ready,
             ailing: instance.share.ailing,
             placed: live,
+            waiting: counts && waits,
         };
         assert_eq!(instance.share, share, "share of {id}");
         assert!(!instance.share.ready || effective);
@@ -183,6 +184,7 @@ pub fn check_books(state: &State) {
         tally.stopping += u32::from(share.stopping);
         tally.running += u32::from(share.running);
         tally.ready += u32::from(share.ready);
+        tally.waiting += u32::from(share.waiting);
         if live {
             *placed.entry(instance.node.clone()).or_default() += 1;
             let here = (instance.workload.clone(), instance.node.clone());
