@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::roles::ctl::CtlArgs;
 
@@ -37,12 +37,13 @@ pub enum Role {
 #[command(after_help = "\
 State is one file, scheduler.redb, in the data directory, of which one scheduler at a time makes use.
 Back it up while the scheduler runs: kube-lite ctl backup FILE. It holds the environment of all
-workloads, passwords included.
+workloads, passwords included. So does a recording (--record).
 
 Examples:
   kube-lite scheduler --check                      is the state whole, and what is in it
   kube-lite scheduler --restore FILE               put a backup in the place of no state
-  kube-lite scheduler --restore FILE --check       is the backup whole; changes nothing")]
+  kube-lite scheduler --restore FILE --check       is the backup whole; changes nothing
+  kube-lite scheduler --replay DIR --workload web  what was decided about web, and why")]
 pub struct SchedulerArgs {
     /// Where to listen: HOST:PORT, or :PORT for every interface
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "HOST:PORT")]
@@ -65,6 +66,34 @@ pub struct SchedulerArgs {
     /// A browser origin that may use the API, e.g. http://localhost:5173; repeatable
     #[arg(long, value_name = "ORIGIN")]
     pub cors_origin: Vec<String>,
+    /// Record what is decided, in the data directory: the last 64 MiB of it
+    #[arg(long, conflicts_with = "in_memory")]
+    pub record: bool,
+    /// Decide again what was recorded, say all of it with its reasons, and end
+    #[arg(
+        long,
+        value_name = "FILE|DIR",
+        conflicts_with_all = ["data_dir", "in_memory", "check", "restore", "record"]
+    )]
+    pub replay: Option<PathBuf>,
+    /// With --replay: show only what is about this workload
+    #[arg(long, value_name = "NAME", requires = "replay")]
+    pub workload: Option<String>,
+    /// With --replay: go no further than this: 14:41:17, or 2026-11-22T13:41:17Z
+    #[arg(long, value_name = "TIME", requires = "replay")]
+    pub until: Option<String>,
+    /// With --replay: how it is shown
+    #[arg(short, long, value_name = "FORMAT", requires = "replay")]
+    pub output: Option<ReplayOutput>,
+}
+
+/// How a replay is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReplayOutput {
+    /// Lines for people, as `kube-lite ctl events` shows them
+    Table,
+    /// One object per step, with everything in it, the environment of workloads included
+    Json,
 }
 
 /// `kube-lite agent`

@@ -10,6 +10,7 @@
 //!                                                    ▼
 //!                      scheduler::driver ── owns ── scheduler::core      one task
 //!        store ◀── records ──┤ (one fsync per batch, before anything else leaves)
+//!     recorder ◀── copies ───┤ (a thread, if asked for; bounded, never waited for)
 //!      readers ◀── Snapshot ─┤ (watch channel; a structure-sharing clone)
 //!       agents ◀── orders ───┘ (scheduler::dispatch, a task each; answers come back as Input)
 //!
@@ -29,6 +30,7 @@
 //! | what follows when a container ends | [`roles::scheduler::replica`] |
 //! | what a live page is told | `roles/scheduler/changes.rs`, `…/server/live.rs`; the page itself is in `ui/` |
 //! | who is alive | `roles/scheduler/registry.rs` |
+//! | how what was decided is recorded and decided again | [`roles::scheduler::recording`], [`roles::scheduler::replay`] |
 //! | how an agent turns orders into containers | [`roles::agent`] |
 //! | limits, timeouts and errors of both servers | [`http`] |
 

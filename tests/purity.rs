@@ -10,9 +10,12 @@ use std::path::{Path, PathBuf};
 const HOUSES: [&str; 3] = ["src/model", "src/roles/scheduler", "src/roles/agent"];
 
 /// Files that may touch the world: they carry out what was decided.
-const SHELLS: [&str; 15] = [
+const SHELLS: [&str; 18] = [
     "src/roles/scheduler/dispatch.rs",
     "src/roles/scheduler/driver.rs",
+    "src/roles/scheduler/recorder.rs",
+    "src/roles/scheduler/rerun",
+    "src/roles/scheduler/rerun.rs",
     "src/roles/scheduler/server",
     "src/roles/scheduler/server.rs",
     "src/roles/scheduler/store",

@@ -12,10 +12,12 @@ mod reader;
 
 use std::collections::BTreeSet;
 
+use cluster::tape::{image, relive};
 use cluster::{Network, World, port, probe, spec};
 use kube_lite::model::wire::DockerState;
 use kube_lite::model::{Extent, NodeId, RestartPolicy, Template, WorkloadSpec};
 use kube_lite::roles::scheduler::message::{Input, RolloutCall, Step, UserCall};
+use kube_lite::roles::scheduler::recording;
 use kube_lite::roles::scheduler::waves::Bounds;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -571,6 +573,49 @@ fn the_same_seed_is_the_same_run() {
     runner(4)
         .run(&cases, |(seed, acts)| {
             assert_eq!(run(seed, &acts).log, run(seed, &acts).log);
+            Ok(())
+        })
+        .unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// What was recorded is decided again, byte for byte, from the beginning of every
+/// segment on, however it was cut into segments; and each leads to where the next
+/// one begins.
+#[test]
+fn what_was_recorded_is_decided_again() {
+    let cases = (any::<u64>(), proptest::collection::vec((acts(), 0..4u8), 1..40));
+    runner(40)
+        .run(&cases, |(seed, acts)| {
+            let mut world = begun(seed);
+            world.record();
+            for (one, cut) in &acts {
+                match one {
+                    Act::DiskRefused => {
+                        world.disk_refuses = true;
+                        world.run_for(1_500);
+                        world.disk_refuses = false;
+                    }
+                    other => act(&mut world, other),
+                }
+                if *cut == 0 {
+                    world.next_segment(true);
+                }
+            }
+            let segments = &world.tape.as_ref().expect("a tape").segments;
+            let mut last = None;
+            for bytes in segments {
+                let segment = recording::read(bytes).expect("a segment");
+                let begins = image(&segment.checkpoint.core().expect("a core"));
+                if segment.head.follows {
+                    assert_eq!(last, Some(begins), "segment {}", segment.head.segment);
+                }
+                let (batches, core) = relive(bytes);
+                for relived in batches.iter().flat_map(|batch| &batch.steps) {
+                    assert_eq!(relived.differs, None, "step {}", relived.number);
+                }
+                last = Some(image(&core));
+            }
+            assert_eq!(last, Some(image(&world.core)));
             Ok(())
         })
         .unwrap_or_else(|error| panic!("{error}"));

@@ -98,6 +98,7 @@ fn config(directory: &Path) -> SchedulerConfig {
         timing: Timing::default(),
         cluster: None,
         only_nodes: None,
+        record: None,
     }
 }
 

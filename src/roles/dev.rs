@@ -19,6 +19,7 @@ use crate::roles::agent::message::Ending;
 use crate::roles::agent::runtime::Runtime;
 use crate::roles::agent::{self, AgentConfig, RunningAgent};
 use crate::roles::ctl::{render::words::count, spec_file};
+use crate::roles::scheduler::recorder::{self, Ring};
 use crate::roles::scheduler::{self, RunningScheduler, SchedulerConfig};
 use crate::roles::signals::StopSignal;
 
@@ -202,6 +203,7 @@ impl Sandbox {
             timing: timing.clone(),
             cluster: Some(cluster.clone()),
             only_nodes: Some((1..=args.nodes).map(node_id).collect()),
+            record: Some(Ring::default()),
         })
         .await?;
         let mut clearing = std::pin::pin!(remove_leftovers(&docker, &cluster));
@@ -308,6 +310,7 @@ fn cluster_of(directory: &Path, fresh: bool) -> anyhow::Result<ClusterId> {
     };
     if fresh {
         scheduler::store::Store::forget(directory)?;
+        recorder::forget(directory)?;
     }
     Ok(cluster)
 }

@@ -4,7 +4,9 @@
 //! `reconcile`, `rollout`, `placement`, `orders`, `users`, `replica`, `durable`, `state`,
 //! `chronicle`), and for readers `views`, `explain` and `changes`. Shells: [`driver`]
 //! (the task that owns the core), [`server`], [`store`], `dispatch`, `upkeep`
-//! (`--check` and `--restore`). This file puts them together.
+//! (`--check` and `--restore`). What was decided can be recorded and decided again:
+//! `recording` and `replay` are pure, `recorder` and `rerun` (`--replay`) are shells.
+//! This file puts them together.
 
 pub mod changes;
 mod chronicle;
@@ -18,8 +20,12 @@ pub mod message;
 mod orders;
 pub mod placement;
 mod reconcile;
+pub mod recorder;
+pub mod recording;
 mod registry;
+pub mod replay;
 pub mod replica;
+mod rerun;
 pub mod rollout;
 pub mod server;
 mod starting;
@@ -42,6 +48,8 @@ use self::core::Core;
 use self::driver::{Clock, Driver, SchedulerHandle};
 use self::durable::{FORMAT, META, Meta, put};
 use self::message::Record;
+use self::recorder::{Recorder, Ring};
+use self::recording::Checkpoint;
 use self::store::Store;
 use crate::cli::SchedulerArgs;
 use crate::http::{self, Options, Origins};
@@ -65,6 +73,8 @@ pub struct SchedulerConfig {
     /// Of the nodes of the time before, remember only these: the sandbox makes its
     /// own, and waits for all of them before it places anything. `None`: all.
     pub only_nodes: Option<Vec<NodeId>>,
+    /// Record what it decides in its data directory, so much of it; `None`: nothing.
+    pub record: Option<Ring>,
 }
 
 /// A scheduler that runs.
@@ -112,11 +122,12 @@ pub async fn start(config: SchedulerConfig) -> anyhow::Result<RunningScheduler> 
     let listener = http::bind(&config.listen).await?;
     let address = listener.local_addr().context("cannot tell which port it listens on")?;
     let clock = Clock::start();
-    let (core, store) = {
+    let Opened { core, store, recorder } = {
         let (config, clock) = (config.clone(), clock.clone());
         tokio::task::spawn_blocking(move || open(&config, &clock, address)).await??
     };
     let (driver, handle) = Driver::new(core, Arc::new(store), clock);
+    let driver = driver.recorded_by(recorder);
     let (stop, stopped) = watch::channel(false);
     let driver = tokio::spawn(driver.run(handle.clone(), stopped.clone()));
     let handler = server::SchedulerServer::new(handle.clone());
@@ -128,12 +139,15 @@ pub async fn start(config: SchedulerConfig) -> anyhow::Result<RunningScheduler> 
     Ok(RunningScheduler { address, handle, stop, server, driver })
 }
 
+/// A scheduler that is about to run.
+struct Opened {
+    core: Core,
+    store: Store,
+    recorder: Option<Recorder>,
+}
+
 /// Reads the state back and begins a new epoch, durably, before anything else.
-fn open(
-    config: &SchedulerConfig,
-    clock: &Clock,
-    address: SocketAddr,
-) -> anyhow::Result<(Core, Store)> {
+fn open(config: &SchedulerConfig, clock: &Clock, address: SocketAddr) -> anyhow::Result<Opened> {
     let store = match &config.data_dir {
         None => Store::Memory,
         Some(directory) => Store::open(directory)?,
@@ -177,11 +191,20 @@ fn open(
             meta.cluster
         );
     }
-    let core = Core::recover(&meta, &records, config.timing.clone(), clock.moment())
-        .with_context(wrong)?;
+    let moment = clock.moment();
+    let core = Core::recover(&meta, &records, config.timing.clone(), moment).with_context(wrong)?;
     first.push(put(META.to_owned(), &meta));
     store.commit(&first)?;
-    Ok((core, store))
+    let recorder = match (&config.data_dir, config.record) {
+        (Some(directory), Some(ring)) => {
+            let (cluster, epoch) = (meta.cluster.clone(), meta.epoch);
+            let timing = Box::new(config.timing.clone());
+            let opened = Checkpoint::Opened { meta, records, timing, moment };
+            Recorder::start(directory.join(recorder::DIRECTORY), ring, cluster, epoch, opened)
+        }
+        _ => None,
+    };
+    Ok(Opened { core, store, recorder })
 }
 
 /// A name for a new cluster.
@@ -194,6 +217,9 @@ pub fn new_cluster() -> ClusterId {
 /// # Errors
 /// When it cannot start.
 pub async fn run(args: SchedulerArgs) -> anyhow::Result<()> {
+    if let Some(path) = &args.replay {
+        return rerun::run(path, &args);
+    }
     let data_dir = match (args.in_memory, args.data_dir) {
         (true, _) => None,
         (false, Some(directory)) => Some(directory),
@@ -218,6 +244,7 @@ pub async fn run(args: SchedulerArgs) -> anyhow::Result<()> {
         timing: Timing::default(),
         cluster: None,
         only_nodes: None,
+        record: args.record.then(Ring::default),
     })
     .await?;
     tracing::info!("scheduler listens on http://{}", running.local_addr());

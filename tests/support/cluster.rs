@@ -10,6 +10,8 @@
 mod change;
 #[path = "cluster/net.rs"]
 mod net;
+#[path = "cluster/tape.rs"]
+pub mod tape;
 #[path = "cluster/truth.rs"]
 mod truth;
 
@@ -30,6 +32,7 @@ use kube_lite::roles::scheduler::message::{
     Input, Moment, Order, OrderAnswer, OrderBody, OrderKind, Record, Reply, RolloutCall, Step,
     Ticket, UserCall,
 };
+use kube_lite::roles::scheduler::recording::{Checkpoint, Entry};
 use kube_lite::roles::scheduler::state::{Share, State, StopCause, Tally};
 use kube_lite::roles::scheduler::views::Snapshot;
 use kube_lite::roles::scheduler::waves::Bounds;
@@ -194,6 +197,8 @@ pub struct World {
     pub recorded: u64,
     /// What each step wrote, if somebody wants to know.
     pub batches: Option<Vec<Vec<Record>>>,
+    /// A recording, if somebody wants one.
+    pub tape: Option<tape::Tape>,
     /// What was decided, in words; equal for equal seeds.
     pub log: Vec<String>,
     /// The scheduler's process runs.
@@ -278,6 +283,7 @@ impl World {
             orders: 0,
             recorded: 0,
             batches: None,
+            tape: None,
             log: Vec::new(),
             scheduler_up: true,
             scheduler_frozen: false,
@@ -517,6 +523,8 @@ impl World {
         let moment = self.moment();
         self.core = Core::recover(&meta, &self.records, self.timing.clone(), moment)
             .expect("what was written can be read");
+        let (records, timing) = (self.records.clone(), Box::new(self.timing.clone()));
+        self.begin_segment(&Checkpoint::Opened { meta, records, timing, moment }, false);
         self.scheduler_up = true;
         self.scheduler_frozen = false;
         self.feed(Input::Tick);
@@ -547,10 +555,13 @@ impl World {
             _ => Vec::new(),
         };
         let by_hand = matches!(input, Input::User { .. });
+        self.record_input(moment, &input);
         let step = self.core.step(moment, input);
+        self.record_decision(&step);
         self.stepped_at = self.now;
         if self.disk_refuses && !step.records.is_empty() {
             // As the driver does it.
+            self.note(&Entry::RolledBack { now: moment.now, why: "no room".to_owned() });
             self.core.roll_back(before, &heard, moment.now);
             let refusal = ApiError::unavailable("StorageFailed", "no room", 5);
             let replies =
@@ -559,6 +570,9 @@ impl World {
         }
         for event in &step.events {
             self.log.push(format!("{} {} {}", self.now, event.kind, event.message));
+        }
+        if !step.records.is_empty() {
+            self.note(&Entry::Stored {});
         }
         // Where nothing was looked at and nothing was said, nothing has changed.
         let changed = visits != self.core.visits || !step.events.is_empty();

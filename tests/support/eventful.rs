@@ -1,4 +1,5 @@
 //! What a scheduler writes down in an eventful quarter of an hour.
+#![allow(dead_code)]
 
 use kube_lite::model::RestartPolicy;
 use kube_lite::roles::scheduler::durable::{FORMAT, META, Meta, put};
@@ -9,8 +10,13 @@ use crate::cluster::{World, probe, spec, spec_of};
 /// A cluster in the middle of much: a rollout half done, a job that is over, a
 /// crash loop in back-off, a deleted workload, a dead node and a cordoned one.
 pub fn eventful() -> World {
+    eventful_from(|world| world.batches = Some(vec![vec![meta(1)]]))
+}
+
+/// The same, after this was done to the empty world.
+pub fn eventful_from(prepare: impl FnOnce(&mut World)) -> World {
     let mut world = World::empty(7);
-    world.batches = Some(vec![vec![meta(1)]]);
+    prepare(&mut world);
     for number in 1..=4 {
         world.add_agent(&format!("n{number}"), &format!("d{number}"));
     }

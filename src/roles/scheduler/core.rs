@@ -13,14 +13,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::message::{Input, Millis, Moment, Reply, Step, Ticket};
 use super::state::{Instance, Node, Replica, Share, State, Workload};
 use crate::model::view::NodeStatus;
 use crate::model::{ApiError, DaemonId, Health, InstanceId, NodeId, Phase, Timing, WorkloadId};
 use crate::planted::{Fault, planted};
 
-/// The cluster, and what is still to be looked at.
-#[derive(Clone, Debug)]
+/// The cluster, and what is still to be looked at. In JSON, between two steps, it
+/// is a checkpoint of a recording: all that the next steps depend on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Core {
     /// What readers get to see.
     pub state: State,
@@ -29,8 +32,10 @@ pub struct Core {
     /// What is to be looked at, now or later.
     pub(super) agenda: Agenda,
     /// What this step has decided so far.
+    #[serde(skip)]
     pub(super) out: Output,
     /// Random draws of this step.
+    #[serde(skip)]
     pub(super) draws: Draws,
     /// Replicas and workloads looked at since the start, for the benchmark that
     /// shows that cost follows change.
@@ -53,7 +58,7 @@ pub(super) struct Output {
 }
 
 /// Marks on what was touched, and deadlines.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Agenda {
     /// Replicas whose instances changed.
     pub replicas: BTreeSet<(WorkloadId, u32)>,
@@ -87,7 +92,7 @@ impl Agenda {
 
 /// What a deadline is about. A deadline decides nothing: when it is due, its
 /// subject is looked at as if it had just changed.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum Deadline {
     /// A node may have been silent for too long, or its Docker.
     Node(NodeId),

@@ -19,11 +19,12 @@ use tokio::time::Instant;
 
 use super::core::Core;
 use super::dispatch::Dispatcher;
-use super::message::{Input, Moment, Order, Record, Reply, Ticket, UserCall};
+use super::message::{Input, Moment, Order, Record, Reply, Step, Ticket, UserCall, heard};
+use super::recorder::Recorder;
 use super::store::Store;
 use super::views::Snapshot;
+use crate::model::ApiError;
 use crate::model::wire::{HeartbeatRequest, RegisterRequest};
-use crate::model::{ApiError, NodeId};
 
 /// Inputs that may wait for the task; more are answered 503.
 const INBOX: usize = 8192;
@@ -172,15 +173,6 @@ fn stopping() -> ApiError {
     ApiError::unavailable("Stopping", "the scheduler is stopping; try again once it is back", 2)
 }
 
-/// Which agents reported, and in which life.
-fn heard(inputs: &[Input]) -> Vec<(NodeId, u64)> {
-    let of = |input: &Input| match input {
-        Input::Heartbeat { request, .. } => Some((request.node_id.clone(), request.incarnation)),
-        _ => None,
-    };
-    inputs.iter().filter_map(of).collect()
-}
-
 /// The task and its surroundings.
 pub struct Driver {
     core: Core,
@@ -191,6 +183,7 @@ pub struct Driver {
     dispatcher: Dispatcher,
     waiting: BTreeMap<Ticket, oneshot::Sender<Result<Reply, ApiError>>>,
     disk_refused_at: Option<Instant>,
+    recorder: Option<Recorder>,
 }
 
 impl Driver {
@@ -216,12 +209,25 @@ impl Driver {
             dispatcher,
             waiting: BTreeMap::new(),
             disk_refused_at: None,
+            recorder: None,
         };
         (driver, handle)
     }
 
+    /// The same, and everything it decides is recorded.
+    pub fn recorded_by(self, recorder: Option<Recorder>) -> Self {
+        Self { recorder, ..self }
+    }
+
     /// Runs until `stop` is told. `handle` is where orders' answers go.
-    pub async fn run(mut self, handle: SchedulerHandle, mut stop: watch::Receiver<bool>) {
+    pub async fn run(mut self, handle: SchedulerHandle, stop: watch::Receiver<bool>) {
+        self.attend(&handle, stop).await;
+        if let Some(recorder) = self.recorder.take() {
+            recorder.end().await;
+        }
+    }
+
+    async fn attend(&mut self, handle: &SchedulerHandle, mut stop: watch::Receiver<bool>) {
         let mut batch: Vec<Mail> = Vec::with_capacity(BATCH);
         loop {
             let wake = self.wake_at();
@@ -245,7 +251,7 @@ impl Driver {
             if inputs.is_empty() {
                 inputs.push(Input::Tick);
             }
-            self.take(inputs, &handle).await;
+            self.take(inputs, handle).await;
         }
     }
 
@@ -259,14 +265,17 @@ impl Driver {
     }
 
     async fn take(&mut self, inputs: Vec<Input>, handle: &SchedulerHandle) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.before_batch(&self.core);
+        }
         let before = self.core.state.clone();
         let heard = heard(&inputs);
         let mut records: Vec<Record> = Vec::new();
         let mut orders: Vec<Order> = Vec::new();
         let mut events = Vec::new();
         let mut replies = Vec::new();
-        for input in inputs {
-            let step = self.core.step(self.clock.moment(), input);
+        for (index, input) in inputs.into_iter().enumerate() {
+            let step = self.step(index == 0, input);
             records.extend(step.records);
             orders.extend(step.orders);
             events.extend(step.events);
@@ -276,7 +285,11 @@ impl Driver {
             self.mend_disk().await;
         } else if let Err(error) = self.commit(records).await {
             tracing::error!("{error:#}; what was just asked for has not happened");
-            self.core.roll_back(before, &heard, self.clock.now());
+            let now = self.clock.now();
+            if let Some(recorder) = &mut self.recorder {
+                recorder.rolled_back(now, format!("{error:#}"));
+            }
+            self.core.roll_back(before, &heard, now);
             self.disk_refused_at = Some(Instant::now());
             let refusal = ApiError::unavailable(
                 "StorageFailed",
@@ -289,6 +302,9 @@ impl Driver {
             return;
         } else {
             self.disk_took_it();
+            if let Some(recorder) = &mut self.recorder {
+                recorder.stored();
+            }
         }
         for event in events {
             tracing::info!(target: "kube_lite::events", kind = %event.kind, "{}", event.message);
@@ -301,6 +317,18 @@ impl Driver {
         for order in orders {
             self.dispatcher.send(order, handle.clone());
         }
+    }
+
+    fn step(&mut self, first: bool, input: Input) -> Step {
+        let moment = self.clock.moment();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.before_step(first, moment, &input);
+        }
+        let step = self.core.step(moment, input);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.decided(&step);
+        }
+        step
     }
 
     /// Tries a disk that has refused again from time to time, also when nobody

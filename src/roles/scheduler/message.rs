@@ -76,6 +76,15 @@ pub enum Input {
     },
 }
 
+/// Which agents report in these inputs, and in which life.
+pub fn heard<'a>(inputs: impl IntoIterator<Item = &'a Input>) -> Vec<(NodeId, u64)> {
+    let of = |input: &Input| match input {
+        Input::Heartbeat { request, .. } => Some((request.node_id.clone(), request.incarnation)),
+        _ => None,
+    };
+    inputs.into_iter().filter_map(of).collect()
+}
+
 /// What people can ask for. Already validated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UserCall {
@@ -165,7 +174,7 @@ pub enum OrderAnswer {
     /// 202.
     Accepted(OrderAccepted),
     /// Another status; the agent did not note the order.
-    Refused(ApiError),
+    Refused(#[serde(with = "super::recording::with_status")] ApiError),
     /// No answer: it may or may not have been noted.
     Unanswered(String),
 }
@@ -199,7 +208,7 @@ pub enum OrderBody {
 
 /// What one step decided. The shell writes `records` first, in one batch, and
 /// only then releases the rest.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Step {
     /// Changes of durable state.
     pub records: Vec<Record>,

@@ -21,8 +21,9 @@ use crate::model::{
 };
 use crate::planted::{Fault, planted};
 
-/// The published picture. Cheap to clone.
-#[derive(Clone, Debug)]
+/// The published picture. Cheap to clone. In JSON it is a part of a recording
+/// ([`super::recording`]); what is durable has a form of its own ([`super::durable`]).
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct State {
     /// Which cluster this is.
     pub cluster: ClusterId,
@@ -64,7 +65,7 @@ pub struct State {
 }
 
 /// A workload and the places it has.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workload {
     /// What the user wants; `replicas` is always filled in.
     pub spec: Arc<WorkloadSpec>,
@@ -78,6 +79,7 @@ pub struct Workload {
     /// Its last is the head: what an abort goes back to.
     pub heads: Vector<u64>,
     /// The rollout under way, or how the last one ended.
+    #[serde(with = "super::recording::whole_rollout")]
     pub rollout: Option<Rollout>,
     /// Replicas that are still of another revision than the one wanted.
     pub outdated: OrdSet<u32>,
@@ -226,7 +228,7 @@ pub struct Word {
 }
 
 /// One of a workload's places.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replica {
     /// The revision it is to have: during a rollout some have moved on already.
     pub revision: u64,
@@ -313,7 +315,7 @@ pub struct Failure {
 }
 
 /// The instances of one workload name, with their sums.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Cohort {
     /// All of them, dead ones included.
     pub ids: OrdSet<InstanceId>,
@@ -326,7 +328,7 @@ pub struct Cohort {
 }
 
 /// Sums over instances.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Pending, coming up or running, on a node that is not lost, not stopping.
     pub effective: u32,
@@ -349,7 +351,7 @@ impl Tally {
 
 /// What one instance adds to the sums; kept in it, so that a change can be
 /// taken out as exactly as it was put in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
     /// Counts as effective.
     pub effective: bool,
@@ -368,7 +370,7 @@ pub struct Share {
 }
 
 /// A machine with an agent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
     /// Its name.
     pub id: NodeId,
@@ -443,7 +445,7 @@ impl Node {
 }
 
 /// One container's one life, as intended and as seen.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
     /// Its id and name.
     pub id: InstanceId,
@@ -507,7 +509,7 @@ impl Instance {
 }
 
 /// How far an order has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Delivery {
     /// To be sent, not before this time.
     Due(Millis),
@@ -530,7 +532,7 @@ pub enum Delivery {
 }
 
 /// The order to stop an instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stop {
     /// Why.
     pub cause: StopCause,
@@ -584,7 +586,7 @@ impl StopCause {
 }
 
 /// What an agent said of an instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     /// Docker's id.
     pub container_id: String,
@@ -618,7 +620,7 @@ pub struct Seen {
 
 /// The mass-loss guard: so many nodes died at once that it is more likely the
 /// network than the machines.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MassLoss {
     /// Since when.
     pub since: Millis,
