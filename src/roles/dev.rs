@@ -188,8 +188,9 @@ impl Sandbox {
     /// container. What has been started when something fails is ended again.
     async fn start(args: &DevArgs, stop: &mut StopSignal) -> anyhow::Result<Option<Self>> {
         let port = args.listen.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-        let port =
-            port.with_context(|| format!("--listen takes HOST:PORT, not {:?}", args.listen))?;
+        let port = port.with_context(|| {
+            format!("--listen takes HOST:PORT, with a port up to 65535, not {:?}", args.listen)
+        })?;
         let directory = match &args.data_dir {
             Some(directory) => directory.clone(),
             None => state_dir(&format!("dev-{port}"))?,
