@@ -20,7 +20,7 @@ Examples:
 
 What changes something waits until that is carried out, and tells its progress on standard error;
 --no-wait leaves it to itself. Then -o json prints the workload (after a drain the node) as it is
-in the end, or with --no-wait what the scheduler has answered.
+in the end, or with --no-wait, or where there is nothing to wait for, what the scheduler answered.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 timed out waiting, 130 interrupted."
 )]

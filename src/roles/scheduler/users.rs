@@ -379,7 +379,9 @@ impl super::state::State {
 }
 
 /// How little a replica is missed; the smallest goes first. The order of the
-/// fields is the policy (DESIGN section 6, "Stopping").
+/// fields is the policy (DESIGN section 6, "Stopping"). In a rollout what is shrunk
+/// by is what is not grown by, whatever that does to the spread: a new revision
+/// that is not proven, or that a person holds back, must not be what is left.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct GiveUpRank {
     stage: Stage,
