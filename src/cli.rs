@@ -6,6 +6,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::roles::ctl::CtlArgs;
 
+/// Says where the scheduler is, where `--server` or `--scheduler` do not.
+pub const SERVER_VARIABLE: &str = "KUBE_LITE_SERVER";
+
 /// A mini Kubernetes in one binary.
 #[derive(Debug, Parser)]
 #[command(name = "kube-lite", version, propagate_version = true, max_term_width = 100)]
@@ -99,9 +102,9 @@ pub enum ReplayOutput {
 /// `kube-lite agent`
 #[derive(Args, Clone, Debug)]
 pub struct AgentArgs {
-    /// The scheduler to report to, e.g. http://10.0.0.1:8080
-    #[arg(long, env = "KUBE_LITE_SERVER", value_name = "URL")]
-    pub scheduler: String,
+    /// The scheduler to report to, e.g. http://10.0.0.1:8080 [env: KUBE_LITE_SERVER]
+    #[arg(long, value_name = "URL")]
+    pub scheduler: Option<String>,
     /// Where to listen: HOST:PORT, or :PORT for every interface
     #[arg(long, default_value = "127.0.0.1:8081", value_name = "HOST:PORT")]
     pub listen: String,
@@ -120,9 +123,10 @@ pub struct AgentArgs {
 #[derive(Args, Clone, Debug)]
 pub struct DevArgs {
     /// How many nodes
-    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = nodes, allow_negative_numbers = true)]
     pub nodes: u32,
-    /// Where the scheduler listens; the nodes' agents take the ports after it
+    /// Where the scheduler listens; the nodes' agents take the ports after it, and any free
+    /// ones where those are taken or there are none after it (see: kube-lite ctl nodes)
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "HOST:PORT")]
     pub listen: String,
     /// A workload to deploy once all nodes are alive
@@ -137,4 +141,10 @@ pub struct DevArgs {
     /// A browser origin that may use the API, e.g. http://localhost:5173; repeatable
     #[arg(long, value_name = "ORIGIN")]
     pub cors_origin: Vec<String>,
+}
+
+/// As many nodes as one machine can play.
+fn nodes(text: &str) -> Result<u32, String> {
+    let fits = text.parse().ok().filter(|nodes| (1..=1000).contains(nodes));
+    fits.ok_or_else(|| "expected a whole number from 1 to 1000".to_owned())
 }

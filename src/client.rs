@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::{Method, Uri};
 use serde::Serialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::DeserializeOwned;
 
 pub use error::ClientError;
 pub use query::Query;
@@ -23,8 +23,8 @@ pub use stream::{ByteStream, Lines};
 use transport::Transport;
 
 use crate::model::view::{
-    DeployResponse, DiscoverView, ExplainView, HealthView, NodeView, RevisionView, RolloutRequest,
-    RolloutView, ScaleRequest, UndoRequest, WorkloadView,
+    ChangeResponse, DeployResponse, DiscoverView, ExplainView, HealthView, NodeView, RevisionView,
+    RolloutRequest, RolloutView, ScaleRequest, UndoRequest, WorkloadView,
 };
 use crate::model::wire::{
     HeartbeatRequest, HeartbeatResponse, OrderAccepted, RegisterRequest, RegisterResponse,
@@ -133,13 +133,13 @@ impl Client {
     }
 
     /// Changes how many replicas of a workload are wanted.
-    pub async fn scale(&self, id: &str, replicas: u32) -> Result<(), ClientError> {
+    pub async fn scale(&self, id: &str, replicas: u32) -> Result<ChangeResponse, ClientError> {
         let path = format!("/workloads/{}/scale", query::segment(id));
         self.act(Method::PUT, &path, Some(&ScaleRequest { replicas })).await
     }
 
     /// Deletes a workload and its containers.
-    pub async fn delete(&self, id: &str) -> Result<(), ClientError> {
+    pub async fn delete(&self, id: &str) -> Result<ChangeResponse, ClientError> {
         self.act(Method::DELETE, query::workload(id).path(), NO_BODY).await
     }
 
@@ -214,25 +214,25 @@ impl Client {
     }
 
     /// Keeps new instances off a node.
-    pub async fn cordon(&self, node: &str) -> Result<(), ClientError> {
+    pub async fn cordon(&self, node: &str) -> Result<ChangeResponse, ClientError> {
         let path = format!("/nodes/{}/cordon", query::segment(node));
         self.act(Method::POST, &path, NO_BODY).await
     }
 
     /// Lets a node have new instances again.
-    pub async fn uncordon(&self, node: &str) -> Result<(), ClientError> {
+    pub async fn uncordon(&self, node: &str) -> Result<ChangeResponse, ClientError> {
         let path = format!("/nodes/{}/uncordon", query::segment(node));
         self.act(Method::POST, &path, NO_BODY).await
     }
 
     /// Moves everything off a node and keeps new instances off it.
-    pub async fn drain(&self, node: &str) -> Result<(), ClientError> {
+    pub async fn drain(&self, node: &str) -> Result<ChangeResponse, ClientError> {
         let path = format!("/nodes/{}/drain", query::segment(node));
         self.act(Method::POST, &path, NO_BODY).await
     }
 
     /// Forgets a node for good.
-    pub async fn remove_node(&self, node: &str) -> Result<(), ClientError> {
+    pub async fn remove_node(&self, node: &str) -> Result<ChangeResponse, ClientError> {
         let path = format!("/nodes/{}", query::segment(node));
         self.act(Method::DELETE, &path, NO_BODY).await
     }
@@ -304,14 +304,16 @@ impl Client {
         self.request(Method::POST, "/heartbeat", Some(snapshot), self.timeout).await
     }
 
-    /// A call of whose answer only the success matters.
+    /// A call whose answer says what happens now.
     async fn act<B: Serialize>(
         &self,
         method: Method,
         path: &str,
         body: Option<&B>,
-    ) -> Result<(), ClientError> {
-        self.request::<B, IgnoredAny>(method, path, body, self.timeout).await.map(drop)
+    ) -> Result<ChangeResponse, ClientError> {
+        // An empty answer is one, too.
+        let answer: Option<_> = self.request(method, path, body, self.timeout).await?;
+        Ok(answer.unwrap_or_default())
     }
 
     fn url(&self, path: &str) -> String {
@@ -441,6 +443,12 @@ fn base_url(given: &str) -> Result<String, ClientError> {
     if uri.host().is_none_or(str::is_empty) {
         return Err(bad("it names no host"));
     }
+    // What follows the last colon, outside of an IPv6 address, must be a port.
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let port = authority.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'));
+    if let Some((_, port)) = port.filter(|_| uri.port_u16().is_none_or(|port| port == 0)) {
+        return Err(bad(&format!("its port is {port:?}, and ports are from 1 to 65535")));
+    }
     if uri.query().is_some() {
         return Err(bad("it must end with the port, without a query"));
     }
@@ -463,6 +471,10 @@ mod tests {
         ];
         for (given, wanted) in good {
             assert_eq!(base_url(given).as_deref(), Ok(wanted), "{given}");
+        }
+        for bad in ["http://a:99999", "http://a:0", "a:x", "http://[::1]:70000", "http://a:"] {
+            let error = base_url(bad).expect_err(bad).to_string();
+            assert!(error.contains("port"), "{bad}: {error}");
         }
         for bad in ["", "/", "https://a:1", "unix:///x", "http://", "http://a b", "http://a/?x=1"] {
             let error = base_url(bad).expect_err(bad).to_string();

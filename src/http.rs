@@ -40,6 +40,9 @@ pub trait Handler: Send + Sync + 'static {
     /// Names each route, so that `handle` is one exhaustive `match`.
     type Call: Copy + std::fmt::Debug + Send + Sync + 'static;
 
+    /// Where to turn with what is not to be had here.
+    const ELSEWHERE: &'static str = "GET / of the scheduler lists what there is";
+
     /// Everything that can be asked.
     const ROUTES: &'static [Route<Self::Call>];
 

@@ -191,7 +191,19 @@ async fn wrong_usage() {
         let outcome = run("http://127.0.0.1:1", args).await;
         assert_eq!(outcome.code, Some(2), "{args:?}: {}", outcome.err);
         assert!(outcome.err.starts_with("error: "), "{args:?}: {}", outcome.err);
+        // Nobody has typed that.
+        assert!(!outcome.err.contains("--server <URL>"), "{}", outcome.err);
     }
+    let outcome = run("127.0.0.1:99999", &["nodes"]).await;
+    assert_eq!(outcome.code, Some(2));
+    for words in ["ports are from 1 to 65535", "It comes from KUBE_LITE_SERVER"] {
+        assert!(outcome.err.contains(words), "{}", outcome.err);
+    }
+    let outcome = run("127.0.0.1:99999", &["nodes", "--server", "x y"]).await;
+    assert!(outcome.err.contains("It comes from --server"), "{}", outcome.err);
+    // Set to nothing is not set.
+    let outcome = run("", &["completion", "zsh"]).await;
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
 }
 
 #[tokio::test]
@@ -470,7 +482,8 @@ async fn events_end_where_they_are_not_followed() {
 #[tokio::test]
 async fn logs_of_a_workload_and_of_one_instance() {
     let server = Server::start(|seen| match seen.line.as_str() {
-        "GET /instances?workload=web" => say(&instances(1)),
+        "GET /instances?workload=web" | "GET /instances" => say(&instances(1)),
+        "GET /workloads" => ok("[]"),
         "GET /logs/web-r1-0?tail=2" => Act::Say(answer("200 OK", "", "one\ntwo")),
         _ => nothing_here(seen),
     })
@@ -483,8 +496,10 @@ async fn logs_of_a_workload_and_of_one_instance() {
     assert_eq!((outcome.code, outcome.out.as_str()), (Some(0), "one\ntwo"), "{outcome:?}");
     let outcome = run(&server.url(), &["logs", "nope"]).await;
     assert_eq!(outcome.code, Some(1));
-    let wanted = "error: there is neither a workload nor an instance \"nope\"";
+    let wanted = "error: there is no workload or instance \"nope\". See: ";
     assert!(outcome.err.starts_with(wanted), "{}", outcome.err);
+    let outcome = run(&server.url(), &["logs", "web-r1-5"]).await;
+    assert!(outcome.err.ends_with("Did you mean web-r1-0?\n"), "{}", outcome.err);
 }
 
 #[tokio::test]

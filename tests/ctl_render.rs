@@ -666,6 +666,50 @@ fn when_somebody_wants_something_else_meanwhile() {
     );
 }
 
+/// The revision that an aborted rollout goes back to does not run either: there is
+/// nothing to wait for. What is left of the new one is no reason to give up.
+#[test]
+fn a_way_back_in_trouble_is_not_waited_for() {
+    let why = |id: &str| {
+        json!({"reason": "BackOff", "message": "exited with 3", "instanceId": id,
+                               "replica": 0})
+    };
+    let room = json!({"reason": "NoRoom", "message": "no room", "replica": 0});
+    let usual = json!({"reason": "HealthStarting", "message": "x", "instanceId": "web-r1-a"});
+    for (reason, stopping, given_up) in [
+        (why("web-r1-aaaaa"), 0, true),
+        (why("web-r2-aaaaa"), 0, false),
+        (room.clone(), 0, true),
+        (room, 1, false),
+        (usual, 0, false),
+    ] {
+        let view = with(
+            rollout("aborting", json!({"why": "web-r2-zzzzz: exited with code 3"})),
+            json!({"ready": 1, "waiting": 1, "stopping": stopping, "reasons": [reason]}),
+        );
+        for goal in [Goal::Revision(2), Goal::Back(1)] {
+            match progress::judge(&goal, &seen(view.clone(), vec![]), true) {
+                Verdict::Off(text) => {
+                    assert!(given_up, "{view}: {text}");
+                    assert!(text.contains("was aborted: web-r2-zzzzz: exited"), "{text}");
+                    assert!(text.contains("Revision 1 is wanted again, but"), "{text}");
+                    assert!(text.contains("1/3 ready now"), "{text}");
+                }
+                verdict => assert!(!given_up && verdict == Verdict::Going, "{view}: {verdict:?}"),
+            }
+        }
+    }
+    // All is back as it was, and that was not well: what is said is where it stands.
+    let back = with(rollout("aborting", json!({})), json!({"ready": 1}));
+    for (change, given_up) in [(json!({}), true), (json!({"stopping": true}), false)] {
+        let instances = ready(3, &with(json!({"ready": false, "health": "starting"}), change));
+        match progress::judge(&Goal::Revision(2), &seen(back.clone(), instances), true) {
+            Verdict::Off(text) => assert!(given_up && text.contains("again, 1/3 ready"), "{text}"),
+            verdict => assert!(!given_up && verdict == Verdict::Going, "{verdict:?}"),
+        }
+    }
+}
+
 #[test]
 fn when_waiting_cannot_help() {
     let image =
@@ -673,15 +717,32 @@ fn when_waiting_cannot_help() {
     let stuck = json!({"running": 0, "ready": 0, "waiting": 3, "reasons": [image]});
     let found = progress::hopeless(&seen(stuck.clone(), vec![]));
     assert_eq!(found.as_deref(), Some("web: ImageNotFound: there is no image hello:9"));
-    for (what, change) in [
-        ("one runs", json!({"running": 1, "ready": 1, "waiting": 2})),
-        ("one is on its way", json!({"pending": 1, "waiting": 2})),
-        ("another reason too", json!({"reasons": [image, backing_off()[0]]})),
-        ("nothing known", json!({"reasons": []})),
+    // Whatever else runs or comes: what has no image never will.
+    let pull = json!({"reason": "PullFailed", "message": "no answer\nfrom r", "replica": 0});
+    for (change, wanted) in [
+        (json!({"running": 1, "ready": 1, "waiting": 2}), Some("ImageNotFound")),
+        (json!({"pending": 1, "waiting": 2}), Some("ImageNotFound")),
+        (json!({"reasons": [backing_off()[0], image]}), Some("ImageNotFound")),
+        (json!({"pending": 1, "reasons": [pull]}), Some("PullFailed: no answer from r")),
+        (json!({"reasons": [backing_off()[0]]}), None),
+        (json!({"reasons": []}), None),
     ] {
-        let seen = seen(with(stuck.clone(), change), vec![]);
-        assert_eq!(progress::hopeless(&seen), None, "{what}");
+        let seen = seen(with(stuck.clone(), change.clone()), vec![]);
+        let found = progress::hopeless(&seen);
+        let as_wanted = found.as_deref().map(|found| found.contains(wanted.unwrap_or("nothing")));
+        assert_eq!(as_wanted, wanted.map(|_| true), "{change}: {found:?}");
     }
+    // A rollout that may neither start one more nor lack one, and so does nothing.
+    let port = json!({"reason": "PortTaken", "message": "host port 80 is taken", "replica": 0});
+    let still = json!({"reasons": [port], "waiting": 1});
+    let mut view = with(rollout("rolling", json!({})), still);
+    assert_eq!(progress::hopeless(&seen(view.clone(), vec![])), None, "it may lack one");
+    view["spec"] = json!({"name": "web", "image": "hello:1", "replicas": 3,
+                          "strategy": {"maxUnavailable": 0}});
+    let found = progress::hopeless(&seen(view.clone(), vec![]));
+    assert_eq!(found.as_deref(), Some("web: PortTaken: host port 80 is taken"));
+    let moving = with(view, json!({"stopping": 1}));
+    assert_eq!(progress::hopeless(&seen(moving, vec![])), None, "something moves");
 }
 
 #[test]
@@ -875,6 +936,23 @@ fn when_a_node_is_drained() {
     ] {
         assert_eq!(evacuation::judge(&seen, was_wanted), wanted);
     }
+    // Nobody has seen it empty: there is something left, or it was never heard.
+    let left = || vec![instance("web-r1-bbbbb", 1, json!({"lost": true, "nodeId": "node-2"}))];
+    let next = instance("web-r1-ccccc", 1, json!({"nodeId": "node-3"}));
+    let dead = json!({"status": "dead"});
+    for (instances, wanted) in [
+        (left(), "web-r1-bbbbb: not replaced yet: "),
+        ([left(), vec![next]].concat(), "web-r1-bbbbb: moved to web-r1-ccccc on node-3, ready"),
+    ] {
+        let dead = evacuation::Seen { instances, ..seen(dead.clone()) };
+        let Verdict::Off(told) = evacuation::judge(&dead, true) else { panic!("{dead:?}") };
+        assert!(told.contains(wanted) && told.contains("may run on"), "{told}");
+    }
+    assert_eq!(evacuation::judge(&seen(dead), true), Verdict::Settled);
+    let never = json!({"lastHeartbeatSecondsAgo": null, "status": "unknown"});
+    assert_eq!(evacuation::judge(&seen(never), true), Verdict::Going);
+    let hung = evacuation::Seen { instances: left(), ..seen(json!({})) };
+    assert_eq!(evacuation::judge(&hung, true), Verdict::Going, "its Docker does not answer");
     let name = "node-2".into();
     assert_eq!(
         evacuation::finished(&name, &seen(json!({}))),

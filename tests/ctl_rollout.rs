@@ -281,3 +281,144 @@ async fn a_drained_node_is_empty_and_stays_so() {
     let outcome = ctl(&scheduler, "drain node-9").await;
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
 }
+
+/// All JSON documents on standard output.
+fn documents(outcome: &Outcome) -> Vec<Value> {
+    let all = serde_json::Deserializer::from_str(&outcome.out).into_iter();
+    all.collect::<Result<_, _>>().expect("JSON")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_followed_as_json_ends_with_it() {
+    let scheduler = with_web().await;
+    let outcome = ctl(&scheduler, "rollout status web --watch -o json").await;
+    assert_eq!((outcome.code, outcome.out.as_str()), (Some(0), "null\n"), "there was none");
+    ctl(&scheduler, "rollout start web --image hello:2 --no-wait").await;
+    let outcome = ctl(&scheduler, "rollout status web --watch -o json").await;
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert_eq!(documents(&outcome).last().expect("one")["state"], "done");
+    ctl(&scheduler, "rollout start web --image crash:3 --no-wait").await;
+    let outcome = ctl(&scheduler, "rollout status web --watch -o json").await;
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert_eq!(documents(&outcome).last().expect("one")["state"], "aborted");
+    assert!(outcome.err.contains("was aborted: web-r3-"), "{}", outcome.err);
+}
+
+/// Neither the new revision runs nor the one it came from: that is said at once, and
+/// not waited for until the time is up.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_abort_to_what_does_not_run_either_is_not_waited_for() {
+    let scheduler = three_nodes().await;
+    let outcome = ctl_with(&scheduler, "deploy -f - --no-wait", spec("stuck:1", json!({}))).await;
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let began = Instant::now();
+    while scheduler.get("/workloads/web").await.json()["running"] != 4 {
+        assert!(began.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for command in ["rollout start web --image crash:2", "rollout start web --image crash:3"] {
+        let outcome = ctl(&scheduler, &format!("{command} --timeout 20s")).await;
+        assert_eq!(outcome.code, Some(1), "{outcome:?}");
+        for words in [" was aborted: web-r", "Revision 1 is wanted again, 0/4 ready"] {
+            assert!(outcome.err.contains(words), "{words}: {}", outcome.err);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_that_fails_is_told_as_it_happens_and_ends_a_wait_that_fails_fast() {
+    let scheduler = with_web().await;
+    let outcome = ctl(&scheduler, "rollout start web --image nopull:2 --timeout 2s").await;
+    assert_eq!(outcome.code, Some(3), "{outcome:?}");
+    let first = outcome.err.split("error: not there").next().expect("what came before");
+    let wanted = "web: PullFailed: the registry does not answer; tried again in 1 s";
+    assert!(first.contains(wanted), "{}", outcome.err);
+    for command in [
+        "rollout undo web",
+        "rollout start web --image nopull:3 --fail-fast",
+        "rollout undo web --to 1",
+        "rollout undo web --to 3 --fail-fast",
+    ] {
+        let outcome = ctl(&scheduler, &format!("{command} --timeout 20s")).await;
+        let code = if command.contains("--fail-fast") { 1 } else { 0 };
+        assert_eq!(outcome.code, Some(code), "{command}: {outcome:?}");
+        assert_eq!(outcome.err.contains("error: web: PullFailed"), code == 1, "{}", outcome.err);
+    }
+}
+
+/// One replica, one node, one port, and no leave to lack one: it can never move.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_that_leaves_itself_no_room_is_told_as_it_happens() {
+    let scheduler = Scheduler::with(Timing { dead_after_ms: 600_000, ..Timing::default() }).await;
+    agent::start(&scheduler, "node-1").await;
+    let change = json!({"replicas": 1, "strategy": {"maxUnavailable": 0, "drainSeconds": 0},
+        "ports": [{"containerPort": 80, "hostPort": 9000, "fixed": true}]});
+    let outcome = ctl_with(&scheduler, "deploy -f - --timeout 20s", spec("hello:1", change)).await;
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let outcome = ctl(&scheduler, "rollout start web --image hello:2 --timeout 2s").await;
+    assert_eq!(outcome.code, Some(3), "{outcome:?}");
+    let first = outcome.err.split("error: not there").next().expect("what came before");
+    for words in ["host port 9000 is taken by web-r1-", "maxUnavailable is 0", "Ctrl-C ends it"] {
+        assert!(first.contains(words), "{words}: {}", outcome.err);
+    }
+    ctl(&scheduler, "rollout abort web --timeout 20s").await;
+    let outcome = ctl(&scheduler, "rollout start web --image hello:2 --fail-fast").await;
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.err.contains("error: web: PortTaken: "), "{}", outcome.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_wanted_already_is_called_unchanged() {
+    let scheduler = with_web().await;
+    let same = || spec("hello:1", json!({}));
+    let outcome = ctl_with(&scheduler, "deploy -f -", same()).await;
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(outcome.out.starts_with("web: 4/4 ready (revision 1, unchanged)\n"), "{outcome:?}");
+    let outcome = ctl_with(&scheduler, "deploy -f - --no-wait", same()).await;
+    assert!(outcome.out.starts_with("web: unchanged, revision 1 "), "{outcome:?}");
+    let outcome = ctl_with(&scheduler, "deploy -f - --no-wait -o json", same()).await;
+    assert_eq!(documents(&outcome)[0]["unchanged"], true);
+    let outcome = ctl(&scheduler, "scale web 4 --no-wait").await;
+    assert!(outcome.out.starts_with("web: unchanged, 4 replicas "), "{outcome:?}");
+    let outcome = ctl(&scheduler, "rollout start web --image hello:1 --no-wait").await;
+    assert!(outcome.out.starts_with("web: unchanged, revision 1 "), "{outcome:?}");
+    let outcome = ctl(&scheduler, "uncordon node-1").await;
+    assert!(outcome.out.contains("unchanged"), "{outcome:?}");
+}
+
+/// A node that dies while it is drained, or that was dead before: nobody has seen it
+/// empty. One that was seen to be is another matter.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_node_is_not_drained_by_that() {
+    let scheduler = Scheduler::with(Timing { dead_after_ms: 1_500, ..Timing::default() }).await;
+    let mortal = agent::start(&scheduler, "node-1").await;
+    let outcome =
+        ctl_with(&scheduler, "deploy -f - --timeout 20s", spec("hello:1", json!({}))).await;
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let empty = agent::start(&scheduler, "node-2").await;
+    let outcome = ctl(&scheduler, "drain node-2").await;
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    mortal.abort();
+    empty.abort();
+    let before = instances(&scheduler).await;
+    let outcome = ctl(&scheduler, "drain node-1 --timeout 20s").await;
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.err.contains("node-1: is dead, and was not seen to be empty"), "{outcome:?}");
+    assert!(before.iter().any(|id| outcome.err.contains(&format!("{id}: not replaced yet"))));
+    let began = Instant::now();
+    while scheduler.get("/nodes").await.json()[1]["status"] != "dead" {
+        assert!(began.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let outcome = ctl(&scheduler, "drain node-2").await;
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(outcome.out.contains("is dead; nothing ran there"), "{outcome:?}");
+    let outcome = ctl(&scheduler, "node remove node-1").await;
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(
+        outcome.err.starts_with("warning: node node-1 was not heard to be empty"),
+        "{outcome:?}"
+    );
+    let outcome = ctl(&scheduler, "node remove node-2").await;
+    assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""));
+}

@@ -136,14 +136,14 @@ impl Model {
                 let spec = self.spec(*replicas, image, mark);
                 client.deploy(Bytes::from(spec.to_string())).await.map(|done| Some(done.revision))
             }
-            Word::Scale(replicas) => client.scale(name, *replicas).await.map(|()| None),
+            Word::Scale(replicas) => client.scale(name, *replicas).await.map(|_| None),
             Word::Roll(image) => {
                 let image = (*image).to_owned();
                 let wanted = RolloutRequest { image, max_surge: None, max_unavailable: None };
                 client.start_rollout(name, &wanted).await.map(|done| Some(done.revision))
             }
             Word::Undo => client.undo_rollout(name, None).await.map(|done| Some(done.revision)),
-            Word::Delete => client.delete(name).await.map(|()| None),
+            Word::Delete => client.delete(name).await.map(|_| None),
         };
         match outcome {
             Ok(revision) => Answer::Done(revision),

@@ -153,7 +153,7 @@ async fn fifty_deploys_and_scales_in_parallel() {
                 client.deploy(spec.into()).await.map(|_| ())
             } else {
                 // Unknown before the first deploy has arrived; that is an answer.
-                client.scale("web", 1 + number % 3).await.or(Ok(()))
+                client.scale("web", 1 + number % 3).await.map(drop).or(Ok(()))
             }
         })
     });

@@ -896,7 +896,7 @@ fn a_disk_that_refuses_makes_it_decide_the_same_again() {
     assert_eq!(once.orders, twice.orders);
     assert_eq!(once.records, twice.records);
     assert_eq!(once.events, twice.events);
-    assert!(matches!(twice.replies[0].1, Ok(Reply::Done)));
+    assert!(matches!(twice.replies[0].1, Ok(Reply::Done(_))));
     // And in the world: the batch never happened, what was in flight goes on.
     world.core = Core::new(world.core.state.clone(), world.timing.clone());
     world.settle();

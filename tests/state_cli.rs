@@ -305,6 +305,13 @@ async fn state_has_its_place() {
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--data-dir DIR"), "{output:?}");
+    // Not silently somewhere else.
+    command.env("HOME", home.path()).env("XDG_STATE_HOME", "state").current_dir(home.path());
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("XDG_STATE_HOME is \"state\", which is no absolute path"), "{said}");
+    assert!(said.contains("--data-dir DIR"), "{said}");
 }
 
 /// `--fresh` forgets what was deployed, keeps the cluster's id, and is the way out
@@ -342,7 +349,47 @@ async fn a_fresh_sandbox_is_the_same_cluster() {
     process.signal(Signal::SIGINT);
     assert!(process.wait(SHORT).success());
     std::fs::write(state.join("cluster-id"), "another\n").unwrap();
-    let mut refused = sandbox(&[]);
-    assert_eq!(refused.wait(SHORT).code(), Some(1));
-    assert!(refused.output().contains("this is cluster another"), "{}", refused.output());
+    let before = std::fs::read(&file).unwrap();
+    for more in [&[][..], &["--fresh"]] {
+        let mut refused = sandbox(more);
+        assert_eq!(refused.wait(SHORT).code(), Some(1));
+        assert!(refused.output().contains("this is cluster another"), "{}", refused.output());
+        assert_eq!(std::fs::read(&file).unwrap(), before);
+    }
+}
+
+/// A directory that a sandbox has not made its own is none of its business: not
+/// even `--fresh` touches what a real scheduler keeps there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sandbox_leaves_the_state_of_a_scheduler_alone() {
+    let directory = TempDir::new().unwrap();
+    let (process, address) = scheduler(directory.path()).await;
+    deploy(&address, "web", "app:1", 1).await;
+    drop(process); // kill -9
+    let files = || {
+        let read = |name: &str| std::fs::read(directory.path().join(name)).ok();
+        ["scheduler.redb", "scheduler.commits", "cluster-id"].map(read)
+    };
+    let refuses = |words: &str| {
+        for more in [&["--fresh"][..], &[]] {
+            let before = files();
+            let mut command = Command::new(BIN);
+            command.args(["dev", "--nodes", "1", "--listen", "127.0.0.1:0", "--data-dir"]);
+            command.arg(directory.path()).args(more);
+            let no_docker = directory.path().join("none.sock");
+            command.env("DOCKER_HOST", format!("unix://{}", no_docker.display()));
+            let mut refused = Process::start("kube-lite dev", &mut command);
+            assert_eq!(refused.wait(SHORT).code(), Some(1), "{}", refused.output());
+            let said = refused.output();
+            assert!(said.contains(words) && said.contains("--data-dir"), "{said}");
+            assert_eq!(files(), before, "{more:?}");
+        }
+    };
+    refuses("the state of a scheduler that is no sandbox");
+    // The file alone is gone: that is a loss to be told, and no first start.
+    std::fs::remove_file(directory.path().join("scheduler.redb")).unwrap();
+    let words = ["scheduler.redb is missing", "--restore FILE", "to begin anew"];
+    fails(&["--listen", "127.0.0.1:0"], directory.path(), &words);
+    fails(&["--check"], directory.path(), &words);
+    refuses("the state of a scheduler that is no sandbox");
 }

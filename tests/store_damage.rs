@@ -179,8 +179,11 @@ fn an_old_copy_is_noticed() {
     std::fs::write(&path, old).unwrap();
     let error = Store::open(directory.path()).unwrap_err().to_string();
     assert!(error.contains("ends with commit 1, but commit 2 was acknowledged"), "{error}");
-    // Whoever removes it begins anew, knowingly.
+    // That the file is gone is noticed, too; who removes both begins anew, knowingly.
     std::fs::remove_file(&path).unwrap();
+    let error = Store::open(directory.path()).unwrap_err().to_string();
+    assert!(error.contains("scheduler.redb is missing"), "{error}");
+    std::fs::remove_file(directory.path().join("scheduler.commits")).unwrap();
     let store = Store::open(directory.path()).unwrap();
     store.commit(&batches[0]).unwrap();
     drop(store);

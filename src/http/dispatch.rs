@@ -86,7 +86,9 @@ impl<H: Handler> Desk<H> {
                 return self.options(parts, &allow);
             }
             Match::WrongMethod { allow } => return Ok(wrong_method(parts, &allow)),
-            Match::Unknown { similar } => return Err(unknown_path(parts, &similar)),
+            Match::Unknown { similar } => {
+                return Err(unknown_path(parts, &similar, H::ELSEWHERE));
+            }
             Match::BadPath(error) => return Err(error),
         };
         let caller = self.guard.admit(route.access, parts, line.peer)?;
@@ -200,10 +202,10 @@ fn with_allow(reply: Reply, allow: &str) -> Reply {
     }
 }
 
-fn unknown_path(parts: &Parts, similar: &[String]) -> ApiError {
+fn unknown_path(parts: &Parts, similar: &[String], elsewhere: &str) -> ApiError {
     let path = shown(parts.uri.path());
     let hint = match similar {
-        [] => "GET / of the scheduler lists what there is".to_owned(),
+        [] => elsewhere.to_owned(),
         names => format!("did you mean {}?", names.join(" or ")),
     };
     ApiError::not_found(format!("There is nothing at {path}; {hint}"))

@@ -69,6 +69,13 @@ pub(super) enum Phase {
 
 /// Binds `address`: `host:port`, or `:port` for every interface.
 pub async fn bind(address: &str) -> anyhow::Result<TcpListener> {
+    let port = address.rsplit_once(':').map(|(_, port)| port);
+    if port.is_none_or(|port| port.parse::<u16>().is_err()) {
+        anyhow::bail!(
+            "cannot listen on {address:?}: --listen takes HOST:PORT, or :PORT for every interface, \
+             with a port from 0 (any free one) to 65535"
+        );
+    }
     let bound = match address.strip_prefix(':') {
         // One IPv6 socket also takes IPv4, where there is IPv6 at all.
         Some(port) => match TcpListener::bind(format!("[::]:{port}")).await {

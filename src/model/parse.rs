@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::ApiError;
 use super::error::{shown, tame};
+use super::validate::MAX_REPLICAS;
 use known::{Known, known_at};
 
 /// A step on the way to a place in a document.
@@ -156,6 +157,9 @@ fn unexpected<T: DeserializeOwned>(
         return wrong(&steps, &shown_given, &format!("{allowed}{hint}"));
     }
     match message.rsplit_once(", expected ") {
+        Some((_, "u32")) if steps == [Step::Key("replicas".to_owned())] => {
+            wrong(&steps, &shown_given, &whole_number(u64::from(MAX_REPLICAS), given))
+        }
         Some((_, expected)) => wrong(&steps, &shown_given, &allowed(expected, given)),
         None => {
             let field = dotted(&steps);
@@ -169,6 +173,16 @@ fn wrong(path: &[Step], given: &str, allowed: &str) -> ApiError {
     ApiError::invalid_field(&field, format!("`{field}` is {given}; it must be {allowed}."))
 }
 
+fn whole_number(most: u64, given: Option<&Value>) -> String {
+    let hint = match given {
+        Some(Value::String(text)) if text.parse::<u64>().is_ok_and(|n| n <= most) => {
+            format!(": write {text}, without quotes")
+        }
+        _ => String::new(),
+    };
+    format!("a whole number from 0 to {most}{hint}")
+}
+
 /// What serde expects, in words for people, with a hint at the usual slips.
 fn allowed(expected: &str, given: Option<&Value>) -> String {
     let most = match expected {
@@ -179,13 +193,7 @@ fn allowed(expected: &str, given: Option<&Value>) -> String {
         _ => None,
     };
     if let Some(most) = most {
-        let hint = match given {
-            Some(Value::String(text)) if text.parse::<u64>().is_ok_and(|n| n <= most) => {
-                format!(": write {text}, without quotes")
-            }
-            _ => String::new(),
-        };
-        return format!("a whole number from 0 to {most}{hint}");
+        return whole_number(most, given);
     }
     match expected {
         "a string" => match given {

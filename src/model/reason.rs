@@ -64,6 +64,8 @@ pub enum Reason {
     MassNodeLoss,
     /// Waits for excess or stopping instances to go first.
     WaitingForStops,
+    /// A person has frozen the rollout.
+    Paused,
     /// A reason this build does not know.
     #[serde(other)]
     Other,

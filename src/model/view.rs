@@ -18,6 +18,25 @@ pub struct DeployResponse {
     /// What the user should know, e.g. that a host port was not honoured.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// All of it was wanted already: nothing is done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unchanged: bool,
+}
+
+/// Answer to a scale, a delete, and to what is done about a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ChangeResponse {
+    /// The workload or node.
+    pub id: String,
+    /// What happens now, in one sentence.
+    pub message: String,
+    /// What the user should know, e.g. what may go on running on a removed node.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    /// It was so already: nothing is done.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unchanged: bool,
 }
 
 /// Body of `POST /workloads/{id}/rollout`.

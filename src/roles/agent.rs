@@ -44,7 +44,7 @@ use anyhow::Context as _;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::cli::AgentArgs;
+use crate::cli::{AgentArgs, SERVER_VARIABLE};
 use crate::client::Client;
 use crate::http;
 use crate::model::ids::dns_label_problem;
@@ -191,6 +191,7 @@ impl RunningAgent {
 /// When it cannot start, or was taken over.
 pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let mut stop = StopSignal::listen()?;
+    let (scheduler, from) = scheduler_of(args.scheduler)?;
     let node = match args.node_id {
         Some(node) => NodeId::from(node),
         None => host_name().context("the host's name cannot be used; give --node-id")?,
@@ -202,7 +203,7 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let timing = Timing::default();
     let docker = DockerHandle::new(Endpoint::from_env()?, timing.clone());
     let mut agent = start(AgentConfig {
-        scheduler_url: args.scheduler.clone(),
+        scheduler_url: scheduler.clone(),
         listen: args.listen,
         advertise: args.advertise,
         node_id: Some(node),
@@ -212,10 +213,10 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     })
     .await?;
     tracing::info!(
-        "agent of node {} listens on http://{}, reports to {}; its key is kept in {}",
+        "agent of node {} listens on http://{}, reports to {scheduler} (from {from}); its key is \
+         kept in {}",
         agent.node(),
         agent.local_addr(),
-        args.scheduler,
         data_dir.display()
     );
     tokio::select! {
@@ -229,6 +230,19 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
             Ending::Failed(why) => anyhow::bail!("the agent ended: {why}"),
             Ending::Asked | Ending::LeftOver(_) => Ok(()),
         },
+    }
+}
+
+/// Whom to report to, and who says so.
+fn scheduler_of(given: Option<String>) -> anyhow::Result<(String, &'static str)> {
+    let set = std::env::var(SERVER_VARIABLE).ok().filter(|text| !text.is_empty());
+    match (given, set) {
+        (Some(given), _) => Ok((given, "--scheduler")),
+        (None, Some(set)) => Ok((set, SERVER_VARIABLE)),
+        (None, None) => anyhow::bail!(
+            "no scheduler to report to; say where it is: --scheduler http://HOST:8080, or set \
+             {SERVER_VARIABLE}"
+        ),
     }
 }
 

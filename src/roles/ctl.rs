@@ -9,6 +9,7 @@ mod change;
 mod completion;
 pub mod evacuation;
 mod events;
+mod explain;
 mod live;
 mod logs;
 pub mod progress;
@@ -56,7 +57,7 @@ async fn obey(args: CtlArgs, whole: impl FnOnce() -> clap::Command) -> Result<()
         Command::Delete(args) => change::delete(session, args).await,
         Command::Discover(args) => show::discover(session, &args.workload).await,
         Command::Logs(args) => logs::logs(session, args).await,
-        Command::Explain(args) => show::explain(session, &args.workload).await,
+        Command::Explain(args) => explain::explain(session, &args.of).await,
         Command::Events(args) => events::events(session, args).await,
         Command::Cordon(args) => change::cordon(session, &args.node).await,
         Command::Uncordon(args) => change::uncordon(session, &args.node).await,

@@ -19,7 +19,9 @@ use crate::roles::agent::message::Ending;
 use crate::roles::agent::runtime::Runtime;
 use crate::roles::agent::{self, AgentConfig, RunningAgent};
 use crate::roles::ctl::{render::words::count, spec_file};
+use crate::roles::scheduler::durable::Meta;
 use crate::roles::scheduler::recorder::{self, Ring};
+use crate::roles::scheduler::store::{Store, StoreError};
 use crate::roles::scheduler::{self, RunningScheduler, SchedulerConfig};
 use crate::roles::signals::StopSignal;
 
@@ -187,8 +189,9 @@ impl Sandbox {
     /// container. What has been started when something fails is ended again.
     async fn start(args: &DevArgs, stop: &mut StopSignal) -> anyhow::Result<Option<Self>> {
         let port = args.listen.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-        let port =
-            port.with_context(|| format!("--listen takes HOST:PORT, not {:?}", args.listen))?;
+        let port = port.with_context(|| {
+            format!("--listen takes HOST:PORT, with a port up to 65535, not {:?}", args.listen)
+        })?;
         let directory = match &args.data_dir {
             Some(directory) => directory.clone(),
             None => state_dir(&format!("dev-{port}"))?,
@@ -300,6 +303,13 @@ fn cluster_of(directory: &Path, fresh: bool) -> anyhow::Result<ClusterId> {
     std::fs::create_dir_all(directory)
         .with_context(|| format!("cannot make the data directory {}", directory.display()))?;
     let file = directory.join("cluster-id");
+    if let Some(foreign) = foreign_state(directory, &file)? {
+        anyhow::bail!(
+            "{} holds {foreign}. A sandbox has a directory of its own: choose another with \
+             --data-dir. Nothing was changed",
+            directory.display()
+        );
+    }
     let cluster = match std::fs::read_to_string(&file) {
         Ok(text) if !text.trim().is_empty() => ClusterId::from(text.trim()),
         Ok(_) => write_cluster(&file)?,
@@ -309,10 +319,30 @@ fn cluster_of(directory: &Path, fresh: bool) -> anyhow::Result<ClusterId> {
         }
     };
     if fresh {
-        scheduler::store::Store::forget(directory)?;
+        Store::forget(directory)?;
         recorder::forget(directory)?;
     }
     Ok(cluster)
+}
+
+/// What a sandbox must not go on from, let alone forget: the state of a scheduler
+/// that is none. Each sandbox marks its directory with its cluster's id.
+fn foreign_state(directory: &Path, mark: &Path) -> anyhow::Result<Option<String>> {
+    let is_marked = mark.symlink_metadata().is_ok();
+    if !is_marked && Store::is_in(directory) {
+        return Ok(Some("the state of a scheduler that is no sandbox".to_owned()));
+    }
+    // What is damaged may be forgotten; going on from it is refused later.
+    let meta = match Store::look(directory) {
+        Ok(found) => found.and_then(|found| Meta::of(&found.records).ok().flatten()),
+        Err(error @ StoreError::InUse { .. }) => return Err(error.into()),
+        Err(_) => None,
+    };
+    let own = std::fs::read_to_string(mark).unwrap_or_default();
+    let other = meta.filter(|meta| !own.trim().is_empty() && meta.cluster.as_str() != own.trim());
+    Ok(other.map(|meta| {
+        format!("the state of cluster {}, and this is cluster {}", meta.cluster, own.trim())
+    }))
 }
 
 fn write_cluster(file: &Path) -> anyhow::Result<ClusterId> {

@@ -1,6 +1,7 @@
 //! An agent that is played: it takes the scheduler's orders and reports what a
 //! real one would, without Docker. What an image does, its name says: `crash:…`
-//! ends at once, `stuck:…` never gets healthy, anything else is healthy at once.
+//! ends at once, `stuck:…` never gets healthy, `nopull:…` cannot be pulled, anything else
+//! is healthy at once.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use kube_lite::model::wire::{
 };
 use kube_lite::model::{ApiError, ContainerInstance, DaemonId, InstanceId};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use super::scheduler::{Scheduler, serve};
 
@@ -39,8 +41,8 @@ struct Agent {
     has: Arc<Mutex<Has>>,
 }
 
-/// Starts one and lets it report until the test ends.
-pub async fn start(scheduler: &Scheduler, node: &str) {
+/// Starts one and lets it report until the test ends, or that is aborted.
+pub async fn start(scheduler: &Scheduler, node: &str) -> JoinHandle<()> {
     let has: Arc<Mutex<Has>> = Arc::default();
     let at: SocketAddr = serve(Agent { node: node.to_owned(), has: has.clone() }).await;
     let docker = json!({"state": "ok", "daemon": format!("daemon of {node}")});
@@ -74,7 +76,7 @@ pub async fn start(scheduler: &Scheduler, node: &str) {
             tokio::time::sleep(BEAT).await;
             let _ = client.heartbeat(&beat()).await;
         }
-    });
+    })
 }
 
 fn run(node: &str, order: &RunRequest) -> ContainerInstance {
@@ -82,6 +84,8 @@ fn run(node: &str, order: &RunRequest) -> ContainerInstance {
     let image = &order.template.image;
     let state = match image.split(':').next() {
         Some("crash") => json!({"phase": "exited", "exitCode": 3}),
+        Some("nopull") => json!({"phase": "pulling", "reason": "PullFailed",
+            "message": "the registry\ndoes not answer; tried again in 1 s"}),
         Some("stuck") => json!({"phase": "running", "health": "starting"}),
         _ => json!({"phase": "running", "health": "healthy"}),
     };

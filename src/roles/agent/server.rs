@@ -85,6 +85,8 @@ impl AgentServer {
 
 impl Handler for AgentServer {
     type Call = Ask;
+    const ELSEWHERE: &'static str = "this is an agent of kube-lite and not the scheduler, which \
+        is at another address (usually with port 8080; an agent says at its start where)";
 
     const ROUTES: &'static [Route<Ask>] = &[
         Route::new(

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 
 use crate::model::Extent;
+use crate::model::validate::MAX_REPLICAS;
 
 /// Asks a scheduler for things and shows what is.
 #[derive(Clone, Debug, Args)]
@@ -19,22 +20,21 @@ Examples:
 
 What changes something waits until that is carried out, and tells its progress on standard error;
 --no-wait leaves it to itself. Then -o json prints the workload (after a drain the node) as it is
-in the end, or with --no-wait what the scheduler has answered.
+in the end, or with --no-wait, or where there is nothing to wait for, what the scheduler answered.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 timed out waiting, 130 interrupted."
 )]
 pub struct CtlArgs {
-    /// Where the scheduler is
+    /// Where the scheduler is [env: KUBE_LITE_SERVER] [default: http://127.0.0.1:8080]
+    // Not clap's own `env`: that would stand in each usage line as if it had been typed.
     #[arg(
         long,
         global = true,
-        env = "KUBE_LITE_SERVER",
-        default_value = "http://127.0.0.1:8080",
         help_heading = "Global options",
         value_name = "URL",
         value_hint = ValueHint::Url
     )]
-    pub server: String,
+    pub server: Option<String>,
     /// How to show what is asked for
     #[arg(
         short,
@@ -97,8 +97,8 @@ Examples:
   kube-lite ctl logs hello --follow            all instances, each line marked with its own
   kube-lite ctl logs hello-r1-x7k2p --tail 20  one instance")]
     Logs(LogsArgs),
-    /// Tell why a workload is as it is, and what it waits for
-    Explain(WorkloadArgs),
+    /// Tell why a workload, an instance or a node is as it is, and what it waits for
+    Explain(ExplainArgs),
     /// Show what happened, and why
     #[command(after_help = "\
 Examples:
@@ -155,8 +155,22 @@ pub struct WaitArgs {
     #[arg(long)]
     pub no_wait: bool,
     /// Wait no longer than this: 90, 90s, 5m, 1h30m [default: 2m; for rollouts and drains 10m]
-    #[arg(long, value_parser = duration, value_name = "TIME")]
+    #[arg(
+        long,
+        value_parser = duration,
+        value_name = "TIME",
+        conflicts_with = "no_wait",
+        allow_negative_numbers = true
+    )]
     pub timeout: Option<Duration>,
+}
+
+/// Whether to wait where waiting cannot help.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct FailArgs {
+    /// Do not wait on when waiting hardly helps, e.g. when the image cannot be pulled
+    #[arg(long, conflicts_with = "no_wait")]
+    pub fail_fast: bool,
 }
 
 /// `deploy`
@@ -168,9 +182,9 @@ pub struct DeployArgs {
     /// Whether to wait.
     #[command(flatten)]
     pub wait: WaitArgs,
-    /// Do not wait on when waiting cannot help, e.g. when there is no such image
-    #[arg(long)]
-    pub fail_fast: bool,
+    /// Whether to wait in vain.
+    #[command(flatten)]
+    pub fail: FailArgs,
 }
 
 /// A list that can be watched.
@@ -231,6 +245,14 @@ pub struct WorkloadArgs {
     pub workload: String,
 }
 
+/// `explain`
+#[derive(Clone, Debug, Args)]
+pub struct ExplainArgs {
+    /// A workload, an instance or a node
+    #[arg(value_name = "WORKLOAD|INSTANCE|NODE")]
+    pub of: String,
+}
+
 /// `logs`
 #[derive(Clone, Debug, Args)]
 pub struct LogsArgs {
@@ -238,7 +260,13 @@ pub struct LogsArgs {
     #[arg(value_name = "WORKLOAD|INSTANCE")]
     pub of: String,
     /// Only the last lines of each instance
-    #[arg(short = 'n', long, value_name = "LINES")]
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "LINES",
+        value_parser = number,
+        allow_negative_numbers = true
+    )]
     pub tail: Option<u64>,
     /// Go on with what is written from now on
     #[arg(short, long)]
@@ -252,7 +280,7 @@ pub struct EventsArgs {
     #[arg(long, value_name = "NAME")]
     pub workload: Option<String>,
     /// Only those after this number
-    #[arg(long, value_name = "SEQ")]
+    #[arg(long, value_name = "SEQ", value_parser = number, allow_negative_numbers = true)]
     pub since: Option<u64>,
     /// Go on with what happens from now on
     #[arg(short, long)]
@@ -325,14 +353,17 @@ pub struct RolloutStartArgs {
     #[arg(long, value_name = "IMAGE")]
     pub image: String,
     /// How many instances more than wanted may run meanwhile: 2, or 25%
-    #[arg(long, value_parser = extent, value_name = "N|P%")]
+    #[arg(long, value_parser = extent, value_name = "N|P%", allow_negative_numbers = true)]
     pub max_surge: Option<Extent>,
     /// How many ready instances fewer than wanted there may be meanwhile: 2, or 25%
-    #[arg(long, value_parser = extent, value_name = "N|P%")]
+    #[arg(long, value_parser = extent, value_name = "N|P%", allow_negative_numbers = true)]
     pub max_unavailable: Option<Extent>,
     /// Whether to wait.
     #[command(flatten)]
     pub wait: WaitArgs,
+    /// Whether to wait in vain.
+    #[command(flatten)]
+    pub fail: FailArgs,
 }
 
 /// `rollout status`
@@ -353,6 +384,9 @@ pub struct RolloutStepArgs {
     /// Whether to wait.
     #[command(flatten)]
     pub wait: WaitArgs,
+    /// Whether to wait in vain.
+    #[command(flatten)]
+    pub fail: FailArgs,
 }
 
 /// `rollout undo`
@@ -361,11 +395,14 @@ pub struct RolloutUndoArgs {
     /// The workload's name
     pub workload: String,
     /// The revision to go back to; see `rollout history`
-    #[arg(long, value_name = "REVISION")]
+    #[arg(long, value_name = "REVISION", value_parser = number, allow_negative_numbers = true)]
     pub to: Option<u64>,
     /// Whether to wait.
     #[command(flatten)]
     pub wait: WaitArgs,
+    /// Whether to wait in vain.
+    #[command(flatten)]
+    pub fail: FailArgs,
 }
 
 /// A number of replicas or a share of them.
@@ -377,8 +414,14 @@ fn extent(text: &str) -> Result<Extent, String> {
     parsed.ok_or_else(|| "expected a number such as 1, or a share from 0% to 100%".to_owned())
 }
 
-/// A number of replicas; how many are too many, the scheduler knows.
+/// A number of replicas.
 fn replicas(text: &str) -> Result<u32, String> {
+    let fits = text.parse().ok().filter(|replicas| *replicas <= MAX_REPLICAS);
+    fits.ok_or_else(|| format!("expected a whole number from 0 to {MAX_REPLICAS}"))
+}
+
+/// A number of anything else.
+fn number(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "expected a whole number, 0 or more".to_owned())
 }
 
@@ -449,7 +492,7 @@ mod tests {
     fn global_options_may_stand_anywhere() {
         for line in ["-o json --server http://a:1 nodes", "nodes --server http://a:1 -o json"] {
             let args = parse(line).expect(line);
-            assert_eq!((args.server.as_str(), args.output), ("http://a:1", Output::Json));
+            assert_eq!((args.server.as_deref(), args.output), (Some("http://a:1"), Output::Json));
         }
     }
 
@@ -465,8 +508,15 @@ mod tests {
             "rollout abort web",
             "rollout undo web",
         ] {
-            let line = format!("{line} --no-wait --timeout 5m");
-            assert!(parse(&line).is_ok(), "{line}");
+            for one in ["--no-wait", "--timeout 5m"] {
+                assert!(parse(&format!("{line} {one}")).is_ok(), "{line} {one}");
+            }
+            // Who does not wait has no use for a limit.
+            assert!(parse(&format!("{line} --no-wait --timeout 5m")).is_err(), "{line}");
+        }
+        for line in ["deploy -f x", "rollout start web --image a:2", "rollout undo web"] {
+            assert!(parse(&format!("{line} --fail-fast")).is_ok(), "{line}");
+            assert!(parse(&format!("{line} --fail-fast --no-wait")).is_err(), "{line}");
         }
     }
 
@@ -487,6 +537,18 @@ mod tests {
             "rollout undo web --to x",
         ] {
             assert!(parse(line).is_err(), "{line}");
+        }
+        // What is wrong with a number is said in words for people.
+        for line in [
+            "scale web -1",
+            "scale web 100001",
+            "rollout undo web --to x",
+            "rollout undo web --to -1",
+            "logs web --tail -1",
+            "events --since 1.5",
+        ] {
+            let error = parse(line).expect_err(line).to_string();
+            assert!(error.contains("expected a whole number"), "{line}: {error}");
         }
     }
 }

@@ -19,11 +19,18 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// What has not left the node yet.
+    /// What has not left the node yet, as far as is known: on a node that is not
+    /// heard, or whose Docker does not answer, nothing is seen to leave.
     fn left(&self) -> Vec<&ContainerInstance> {
         let Some(node) = &self.node else { return Vec::new() };
-        let here = |one: &&ContainerInstance| one.node_id == node.id && progress::is_live(one);
+        let here = |one: &&ContainerInstance| one.node_id == node.id && !one.phase.is_final();
         lists::in_order(&self.instances).into_iter().filter(here).collect()
+    }
+
+    /// Whether the node was heard to be empty since the scheduler started.
+    fn is_empty(&self) -> bool {
+        let heard = |node: &NodeView| node.last_heartbeat_seconds_ago.is_some();
+        self.node.as_ref().is_some_and(heard) && self.left().is_empty()
     }
 
     /// What runs or comes up elsewhere in place of `leaving`.
@@ -45,7 +52,10 @@ pub fn judge(seen: &Seen, was_wanted: bool) -> Verdict {
              again: kube-lite ctl drain {0}",
             node.id
         )),
-        Some(_) if is_wanted(seen) && seen.left().is_empty() => Verdict::Settled,
+        Some(_) if is_wanted(seen) && seen.is_empty() => Verdict::Settled,
+        Some(node) if is_wanted(seen) && node.status == NodeStatus::Dead => {
+            Verdict::Off(died(&node.id, seen))
+        }
         Some(_) => Verdict::Going,
         None if was_wanted => Verdict::Off("the node was removed meanwhile".to_owned()),
         None => Verdict::Off("there is no such node; see: kube-lite ctl nodes".to_owned()),
@@ -76,7 +86,7 @@ pub fn finished(node: &NodeId, seen: &Seen) -> String {
     let dead = seen.node.as_ref().is_some_and(|node| node.status == NodeStatus::Dead);
     if dead {
         return format!(
-            "{node}: is dead; what it ran is replaced elsewhere, as far as there is room. \
+            "{node}: is dead; nothing ran there when it was last heard. \
              Forget it: kube-lite ctl node remove {node}"
         );
     }
@@ -84,6 +94,30 @@ pub fn finished(node: &NodeId, seen: &Seen) -> String {
         "{node}: drained, nothing runs there and nothing new comes. \
          Back to work: kube-lite ctl uncordon {node}"
     )
+}
+
+/// What became of a node that died before it was seen to be empty.
+fn died(node: &NodeId, seen: &Seen) -> String {
+    const NAMED: usize = 10;
+    let left = seen.left();
+    let mut text = format!("{node}: is dead, and was not seen to be empty");
+    for one in left.iter().take(NAMED) {
+        let fate = match (seen.replacement(one), fate(one, seen)) {
+            (Some(_), (_, Some(next))) => format!("moved {next}"),
+            (None, (_, Some(why))) => format!("not replaced yet: {why}"),
+            (_, (state, None)) => state.to_owned(),
+        };
+        let _ = write!(text, "\n  {}: {fate}", one.id);
+    }
+    if left.len() > NAMED {
+        let _ = write!(text, "\n  … and {} more", left.len() - NAMED);
+    }
+    let _ = write!(
+        text,
+        "\nWhat was there may run on, should its machine be up. It stays drained if it comes back. \
+         Forget it: kube-lite ctl node remove {node}"
+    );
+    text
 }
 
 /// One line for each instance that is still there: what becomes of it, and why it
@@ -108,7 +142,7 @@ fn line(leaving: &ContainerInstance, seen: &Seen) -> Line {
 }
 
 fn fate(leaving: &ContainerInstance, seen: &Seen) -> (&'static str, Option<String>) {
-    if leaving.stopping {
+    if leaving.stopping && !leaving.lost {
         return ("stopping", lists::instance_why(leaving));
     }
     let view = seen.workloads.iter().find(|view| view.spec.name == leaving.workload_id);
@@ -133,7 +167,7 @@ fn fate(leaving: &ContainerInstance, seen: &Seen) -> (&'static str, Option<Strin
     let why = reasons.clone().find(is_about).or_else(|| reasons.find(of_all));
     let paused = progress::open_rollout(view).is_some_and(|rollout| rollout.state == "paused");
     let why = match why {
-        Some(why) => format!("{}: {}", why.reason, words::one_line(&why.message)),
+        Some(why) => words::reason(why),
         // A drain goes on meanwhile, but not where the wave under way stands.
         None if paused => {
             format!("the rollout of {name} is paused: kube-lite ctl rollout resume {name}")

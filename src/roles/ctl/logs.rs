@@ -48,14 +48,16 @@ pub async fn logs(session: &Session, args: &LogsArgs) -> Result<(), Stop> {
 
 /// One instance: every byte as it comes.
 async fn of_instance(session: &Session, args: &LogsArgs) -> Result<(), Stop> {
-    let failed = |error: ClientError| match error.status() {
-        Some(404) => Stop::Failed(format!(
-            "there is neither a workload nor an instance {:?}. See: kube-lite ctl instances",
-            args.of
-        )),
-        _ => session.failed(&error),
+    let mut stream = match session.client.logs(&args.of, args.tail, args.follow).await {
+        Ok(stream) => stream,
+        Err(error) if error.status() == Some(404) => {
+            let instances = session.client.instances(None).await;
+            let instances = instances.map_err(|error| session.failed(&error))?;
+            let names: Vec<&str> = instances.iter().map(|one| one.id.as_str()).collect();
+            return Err(session.unknown("workload or instance", &args.of, &names).await);
+        }
+        Err(error) => return Err(session.failed(&error)),
     };
-    let mut stream = session.client.logs(&args.of, args.tail, args.follow).await.map_err(failed)?;
     while let Some(chunk) = stream.next_chunk().await.map_err(|error| session.failed(&error))? {
         session.say(chunk)?;
     }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::render::{Look, Tone, lists, words};
 use crate::model::view::{RolloutView, WorkloadView};
-use crate::model::{ContainerInstance, Health, Phase, Reason, Why};
+use crate::model::{ContainerInstance, Extent, Health, Phase, Reason, Why};
 
 /// What is waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +60,16 @@ pub fn judge(goal: &Goal, seen: &Seen, was_wanted: bool) -> Verdict {
     {
         match rollout.state.as_str() {
             "aborted" => return Verdict::Off(taken_back(view, rollout)),
-            "aborting" => return Verdict::Going,
+            "aborting" => {
+                return match trouble_of_way_back(seen) {
+                    Some(trouble) => Verdict::Off(stuck_half_way(view, rollout, trouble)),
+                    // Whether what was there before gets ready is not this rollout's doing.
+                    None if is_all_back(seen) && view.ready + view.done < view.desired => {
+                        Verdict::Off(taken_back(view, rollout))
+                    }
+                    None => Verdict::Going,
+                };
+            }
             _ => {}
         }
     }
@@ -73,8 +82,12 @@ pub fn judge(goal: &Goal, seen: &Seen, was_wanted: bool) -> Verdict {
     };
     if let Goal::Back(_) = goal {
         // When all is back, the scheduler says; it goes by more than counts.
-        let aborting = open_rollout(view).is_some_and(|rollout| rollout.state == "aborting");
-        return if aborting { Verdict::Going } else { Verdict::Settled };
+        let aborting = open_rollout(view).filter(|rollout| rollout.state == "aborting");
+        return match (aborting, trouble_of_way_back(seen)) {
+            (None, _) => Verdict::Settled,
+            (Some(rollout), Some(trouble)) => Verdict::Off(stuck_half_way(view, rollout, trouble)),
+            (Some(_), None) => Verdict::Going,
+        };
     }
     let of_goal = |one: &&ContainerInstance| match goal {
         Goal::Revision(revision) => one.revision == *revision,
@@ -101,7 +114,7 @@ pub fn open_rollout(view: &WorkloadView) -> Option<&RolloutView> {
 fn taken_back(view: &WorkloadView, rollout: &RolloutView) -> String {
     let (name, to, revision) = (&view.spec.name, rollout.to, view.revision);
     let why = rollout.why.as_ref().or(rollout.waiting_for.as_ref());
-    let why = why.map(|why| format!(": {}", words::one_line(why))).unwrap_or_default();
+    let why = why.map(|why| format!(": {}", words::brief(why))).unwrap_or_default();
     let there = view.ready + view.done;
     let now = match there >= view.desired {
         true => format!("Everything is as before: {there}/{} of revision {revision}", view.desired),
@@ -110,6 +123,57 @@ fn taken_back(view: &WorkloadView, rollout: &RolloutView) -> String {
     format!(
         "{name}: the rollout to revision {to} was aborted{why}\n{now}. \
          The whole story: kube-lite ctl explain {name}"
+    )
+}
+
+/// What is wrong with the revision that an aborted rollout goes back to, if it does
+/// not run either. The way back cannot itself be aborted and may take for ever.
+fn trouble_of_way_back(seen: &Seen) -> Option<&Why> {
+    let view = seen.view.as_ref()?;
+    let rollout = open_rollout(view).filter(|rollout| rollout.state == "aborting")?;
+    let left = format!("{}-r{}-", view.spec.name, rollout.to);
+    let of_what_leaves =
+        |why: &Why| why.instance_id.as_ref().is_some_and(|id| id.as_str().starts_with(&left));
+    let counts = |why: &&Why| match why.reason {
+        Reason::BackOff
+        | Reason::Unhealthy
+        | Reason::Error
+        | Reason::Removed
+        | Reason::ImageNotFound
+        | Reason::ImageDenied
+        | Reason::PullFailed
+        | Reason::CreateFailed
+        | Reason::StartFailed => !of_what_leaves(why),
+        // What is being stopped makes room.
+        Reason::PortTaken | Reason::NoRoom | Reason::NoNodes => view.stopping == 0,
+        // The usual course of things, or no fault of the revision's.
+        _ => false,
+    };
+    view.reasons.iter().find(counts)
+}
+
+/// Whether all replicas run what is wanted again, and nothing else is left.
+fn is_all_back(seen: &Seen) -> bool {
+    let Some(view) = &seen.view else { return false };
+    let back = |one: &ContainerInstance| {
+        one.revision == view.revision && one.phase == Phase::Running && !one.stopping
+    };
+    let mut live = seen.instances.iter().filter(|one| is_live(one));
+    view.waiting == 0 && view.running + view.done >= view.desired && live.all(back)
+}
+
+/// How a rollout stands that is being aborted and does not get back either.
+fn stuck_half_way(view: &WorkloadView, rollout: &RolloutView, trouble: &Why) -> String {
+    let (name, to, revision) = (&view.spec.name, rollout.to, view.revision);
+    let why = rollout.why.as_ref().map(|why| format!(": {}", words::brief(why)));
+    format!(
+        "{name}: the rollout to revision {to} was aborted{}\nRevision {revision} is wanted again, \
+         but is in trouble too: {}. {}/{} ready now; it is tried on. \
+         The whole story: kube-lite ctl explain {name}",
+        why.unwrap_or_default(),
+        words::reason(trouble),
+        view.ready + view.done,
+        view.desired
     )
 }
 
@@ -126,15 +190,27 @@ fn overtaken(seen: &Seen) -> String {
     }
 }
 
-/// Why waiting cannot help, if it cannot: nothing runs or is on its way, and
-/// all that is missing waits for something that only a person can change.
+/// Why waiting hardly helps, if it does not: an image cannot be had, or a rollout
+/// leaves itself no room to move. Either waits for a person, most likely.
 pub fn hopeless(seen: &Seen) -> Option<String> {
     let view = seen.view.as_ref()?;
-    let nothing_comes = view.ready == 0 && view.pending == 0 && view.running == 0;
-    let all_wait = view.waiting > 0 && view.waiting + view.done >= view.desired;
-    let first = view.reasons.first()?;
-    (nothing_comes && all_wait && view.reasons.iter().all(|why| why.reason.is_final()))
-        .then(|| format!("{}: {}: {}", view.spec.name, first.reason, first.message))
+    let told = |why: &Why| format!("{}: {}", view.spec.name, words::reason(why));
+    let no_image = [Reason::ImageNotFound, Reason::ImageDenied, Reason::PullFailed];
+    if let Some(why) = view.reasons.iter().find(|why| no_image.contains(&why.reason)) {
+        return Some(told(why));
+    }
+    no_room_to_move(view).map(told)
+}
+
+/// What keeps a rollout from its next wave that may neither start one more nor lack
+/// one.
+fn no_room_to_move(view: &WorkloadView) -> Option<&Why> {
+    let rolling = open_rollout(view).is_some_and(|rollout| rollout.state == "rolling");
+    let none =
+        matches!(view.spec.strategy.max_unavailable, Some(Extent::Count(0) | Extent::Percent(0)));
+    let nothing_moves = view.pending == 0 && view.stopping == 0 && view.ready >= view.desired;
+    let why = view.reasons.first().filter(|_| rolling && none && nothing_moves)?;
+    matches!(why.reason, Reason::PortTaken | Reason::NoRoom).then_some(why)
 }
 
 /// `revision 2, 4/10 updated`.
@@ -270,7 +346,7 @@ pub fn lines(seen: &Seen) -> Vec<Line> {
 fn rollout_line(rollout: &RolloutView, view: &WorkloadView) -> Option<Line> {
     let why = match rollout.state.as_str() {
         "paused" => Some(format!("go on: kube-lite ctl rollout resume {}", view.spec.name)),
-        "aborting" => rollout.why.as_ref().map(|why| words::one_line(why).into_owned()),
+        "aborting" => rollout.why.as_ref().map(|why| words::brief(why)),
         _ => return None,
     };
     Some(Line {
@@ -319,7 +395,7 @@ fn reason_line(why: &Why) -> Line {
         fine: false,
         as_before: false,
         reason: Some(why.reason),
-        why: Some(format!("{}: {}", why.reason, words::one_line(&why.message))),
+        why: Some(words::reason(why)),
     }
 }
 

@@ -10,6 +10,20 @@ use super::render::Look;
 use super::stop::{self, Stop};
 use crate::client::{Client, ClientError};
 
+/// Where the scheduler is looked for when nobody says.
+const SERVER: &str = "http://127.0.0.1:8080";
+
+/// Where the scheduler is, and who says so. A variable that is set to nothing says
+/// nothing.
+fn server(args: &CtlArgs) -> (String, &'static str) {
+    let set = std::env::var(crate::cli::SERVER_VARIABLE).ok().filter(|text| !text.is_empty());
+    match (&args.server, set) {
+        (Some(given), _) => (given.clone(), "--server"),
+        (None, Some(set)) => (set, crate::cli::SERVER_VARIABLE),
+        (None, None) => (SERVER.to_owned(), "the default"),
+    }
+}
+
 /// One run of the command line.
 #[derive(Clone, Debug)]
 pub struct Session {
@@ -27,8 +41,9 @@ pub struct Session {
 impl Session {
     /// From the command line and the environment.
     pub fn new(args: &CtlArgs) -> Result<Self, Stop> {
-        let client = Client::new(&args.server)
-            .map_err(|error| Stop::from_call(&args.server, &error))?
+        let (server, from) = server(args);
+        let client = Client::new(&server)
+            .map_err(|error| Stop::Usage(format!("{error}. It comes from {from}")))?
             .introduced_as("kube-lite-ctl");
         let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
@@ -86,6 +101,34 @@ impl Session {
     /// The same in words, without stopping.
     pub fn in_words(&self, error: &ClientError) -> String {
         stop::in_words(self.client.base(), error)
+    }
+
+    /// A name that fits nothing of `kind`; `others` are names that may have been
+    /// meant, besides those of workloads.
+    pub async fn unknown(&self, kind: &str, given: &str, others: &[&str]) -> Stop {
+        let list = self.client.workloads().await.unwrap_or_default();
+        let names = list.iter().map(|view| view.spec.name.as_str()).chain(others.iter().copied());
+        let advice = match stop::closest(given, names) {
+            Some(name) => format!("Did you mean {name}?"),
+            None => "See: kube-lite ctl workloads, ctl instances, ctl nodes".to_owned(),
+        };
+        Stop::Failed(format!("there is no {kind} {given:?}. {advice}"))
+    }
+
+    /// What to do about a call about this node.
+    pub async fn failed_about_node(&self, node: &str, error: &ClientError) -> Stop {
+        if error.status() != Some(404) {
+            return self.failed(error);
+        }
+        let nodes = self.client.nodes().await.unwrap_or_default();
+        let names: Vec<&str> = nodes.iter().map(|node| node.id.as_str()).collect();
+        let stop = self.failed(error);
+        match (stop::closest(node, names.iter().copied()), stop) {
+            (Some(name), Stop::Failed(text)) if name != node => {
+                Stop::Failed(format!("{}. Did you mean {name}?", text.trim_end_matches('.')))
+            }
+            (_, stop) => stop,
+        }
     }
 
     /// What to do about a call about this workload: if there is no such, the

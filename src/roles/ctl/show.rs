@@ -65,12 +65,6 @@ pub async fn discover(session: &Session, name: &str) -> Result<(), Stop> {
     watch::ask(session, &query::discover(name), false, lists::discover).await
 }
 
-/// `explain`
-pub async fn explain(session: &Session, id: &str) -> Result<(), Stop> {
-    must_exist(session, id).await?;
-    watch::ask(session, &query::explain(id), false, story::explain).await
-}
-
 /// `rollout history`
 pub async fn history(session: &Session, id: &str) -> Result<(), Stop> {
     must_exist(session, id).await?;

@@ -54,9 +54,7 @@ impl Stop {
     /// From a call to the scheduler at `base`.
     pub fn from_call(base: &str, error: &ClientError) -> Self {
         match error {
-            ClientError::BadUrl { .. } => {
-                Stop::Usage(format!("{error}. It comes from --server or KUBE_LITE_SERVER"))
-            }
+            ClientError::BadUrl { .. } => Stop::Usage(error.to_string()),
             _ => Stop::Failed(in_words(base, error)),
         }
     }

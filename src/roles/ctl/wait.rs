@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::args::WaitArgs;
+use super::args::{FailArgs, WaitArgs};
 use super::evacuation;
 use super::live::Progress;
 use super::progress::{self, Goal, Line, Seen, Verdict};
@@ -63,6 +63,11 @@ impl Patience {
     /// Counted from now, as was said on the command line.
     pub fn from_now(args: &WaitArgs) -> Self {
         Self { began: Instant::now(), timeout: args.timeout, fail_fast: false }
+    }
+
+    /// The same, giving up early if that was said.
+    pub fn failing(self, args: &FailArgs) -> Self {
+        Self { fail_fast: args.fail_fast, ..self }
     }
 }
 

@@ -9,7 +9,7 @@ use super::stop::Stop;
 use crate::client::{ClientError, Query};
 
 /// A watched page is looked at this often.
-const EVERY: Duration = Duration::from_secs(1);
+pub const EVERY: Duration = Duration::from_secs(1);
 
 /// Asks one question and shows the answer.
 pub async fn ask<T: serde::de::DeserializeOwned>(

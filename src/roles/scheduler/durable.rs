@@ -469,6 +469,7 @@ fn node_of(id: NodeId, record: NodeRecord, now: u64) -> Node {
         docker_since: now,
         unanswered: 0,
         unanswered_at: 0,
+        unanswered_from: 0,
         unreachable: false,
         short_until: 0,
         version: record.version,

@@ -3,7 +3,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
 
-use super::state::{Replica, Workload};
+use super::state::{Replica, RolloutState, Workload};
 use super::views::Snapshot;
 use crate::model::view::{ExplainView, ReplicaView};
 use crate::model::{Reason, RestartPolicy, Why, WorkloadId};
@@ -27,7 +27,8 @@ impl Snapshot {
             .map(|event| event.as_ref().clone())
             .collect();
         decided.reverse();
-        let waiting_for = self.reasons(&name, workload);
+        let mut waiting_for = self.reasons(&name, workload);
+        waiting_for.extend(self.rollout_waits(&name, workload, waiting_for.is_empty()));
         Some(ExplainView {
             wanted: wanted(workload),
             is: self.is(&name, workload),
@@ -42,6 +43,24 @@ impl Snapshot {
             waiting_for,
             id: name,
         })
+    }
+
+    /// What an open rollout waits for, if nothing else says so: one that a person
+    /// has frozen waits for a person, whatever else is.
+    fn rollout_waits(&self, name: &WorkloadId, workload: &Workload, alone: bool) -> Option<Why> {
+        let view = self.view(name, workload).rollout?;
+        let so_far = format!("{} of {} are of revision {}", view.updated, view.total, view.to);
+        match workload.rollout.as_ref()?.state {
+            RolloutState::Paused => Some(Why::new(
+                Reason::Paused,
+                format!("the rollout is paused, {so_far}; a person lets it go on or takes it back"),
+            )),
+            RolloutState::Rolling | RolloutState::Aborting if alone => Some(Why::new(
+                Reason::WaitingForStops,
+                format!("the rollout is under way, {so_far}: the old instances are to be gone"),
+            )),
+            _ => None,
+        }
     }
 
     fn is(&self, name: &WorkloadId, workload: &Workload) -> String {
@@ -123,6 +142,10 @@ fn hints(name: &WorkloadId, waiting_for: &[Why]) -> Vec<String> {
     if let Some(why) = has(&[Reason::BackOff, Reason::Unhealthy, Reason::HealthStarting]) {
         let whom = why.instance_id.as_ref().map_or(name.as_str(), |id| id.as_str());
         hints.push(format!("see what it says: kube-lite ctl logs {whom} --tail 50"));
+    }
+    if has(&[Reason::Paused]).is_some() {
+        hints.push(format!("let it go on: kube-lite ctl rollout resume {name}"));
+        hints.push(format!("take it back: kube-lite ctl rollout abort {name}"));
     }
     if has(&[Reason::NoRoom, Reason::NoNodes, Reason::NodeLost]).is_some() {
         hints.push("see the nodes: kube-lite ctl nodes -o wide".to_owned());

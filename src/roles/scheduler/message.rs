@@ -155,8 +155,24 @@ pub enum Reply {
     Beat(HeartbeatResponse),
     /// Deployed, durable.
     Deployed(DeployResponse),
-    /// Done, durable; nothing more to say.
-    Done,
+    /// Done, durable.
+    Done(Noted),
+}
+
+/// What there is to say of something that was done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Noted {
+    /// It was so already.
+    pub unchanged: bool,
+    /// What the caller should know.
+    pub warnings: Vec<String>,
+}
+
+impl Noted {
+    /// Nothing but whether there was anything to do.
+    pub fn changed(changed: bool) -> Self {
+        Self { unchanged: !changed, warnings: Vec::new() }
+    }
 }
 
 /// The two orders there are.

@@ -50,6 +50,8 @@ pub struct Refusals {
     /// How many nodes there are.
     pub total: usize,
     counts: BTreeMap<Refusal, usize>,
+    /// Who has a port that was asked for: one of ours.
+    holders: BTreeMap<u16, InstanceId>,
 }
 
 impl Refusals {
@@ -83,6 +85,9 @@ impl fmt::Display for Refusals {
                 Refusal::Draining => write!(f, "{count} being drained")?,
                 Refusal::PortTaken(port) => {
                     write!(f, "{count} on a Docker daemon where host port {port} is taken")?;
+                    if let Some(holder) = self.holders.get(port) {
+                        write!(f, " by {holder}")?;
+                    }
                 }
             }
         }
@@ -187,24 +192,32 @@ impl Placer {
         node.id.clone()
     }
 
-    fn taken_port(&self, state: &State, node: &Node, ports: &[(u16, Protocol)]) -> Option<u16> {
+    /// The first of these ports that somebody has there, and who.
+    fn taken_port(
+        &self,
+        state: &State,
+        node: &Node,
+        ports: &[(u16, Protocol)],
+    ) -> Option<(u16, InstanceId)> {
         if ports.is_empty() {
             return None;
         }
         let daemon = node.daemon();
-        let is_taken = |(port, protocol): &&(u16, Protocol)| {
+        ports.iter().find_map(|(port, protocol)| {
             let mut holders = state.port_holders(&daemon, *port, *protocol);
-            holders.any(|holder| self.in_place_of.as_ref() != Some(&holder.id))
-        };
-        ports.iter().find(is_taken).map(|(port, _)| *port)
+            let holder = holders.find(|holder| self.in_place_of.as_ref() != Some(&holder.id))?;
+            Some((*port, holder.id.clone()))
+        })
     }
 
     fn refusals(&self, state: &State, ports: &[(u16, Protocol)]) -> Refusals {
         let mut refusals = Refusals { total: state.nodes.len(), ..Refusals::default() };
         for node in state.nodes.values() {
-            let port = || self.taken_port(state, node, ports).map(Refusal::PortTaken);
-            if let Some(refusal) = refusal(node).or_else(port) {
+            if let Some(refusal) = refusal(node) {
                 refusals.count(refusal);
+            } else if let Some((port, holder)) = self.taken_port(state, node, ports) {
+                refusals.count(Refusal::PortTaken(port));
+                refusals.holders.entry(port).or_insert(holder);
             }
         }
         refusals

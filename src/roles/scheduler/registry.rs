@@ -9,6 +9,7 @@ use std::sync::Arc;
 use imbl::{OrdSet, Vector};
 
 use super::core::{Core, Deadline};
+use super::message::Noted;
 use super::state::{Delivery, Done, MassLoss, Node};
 use crate::model::ids::dns_label_problem;
 use crate::model::view::NodeStatus;
@@ -58,6 +59,7 @@ impl Core {
                     docker: request.docker,
                     unanswered: 0,
                     unanswered_at: 0,
+                    unanswered_from: 0,
                     unreachable: false,
                     short_until: 0,
                     version: request.version,
@@ -201,8 +203,13 @@ impl Core {
         }
         let (now, was) = (self.state.now, node.unreachable);
         let unanswered = if answered { 0 } else { node.unanswered.saturating_add(1) };
-        let unreachable = unanswered >= self.timing.unreachable_after;
+        // One that has stopped answers neither orders nor is it heard: only who is
+        // heard after it did not answer cannot be reached.
+        let first = if node.unanswered == 0 { now } else { node.unanswered_from };
+        let unreachable =
+            unanswered >= self.timing.unreachable_after && (was || node.heard_at > first);
         self.edit_node(id, |node| {
+            node.unanswered_from = first;
             node.unanswered = unanswered;
             node.unreachable = unreachable;
             node.unanswered_at = now;
@@ -429,7 +436,7 @@ impl Core {
     }
 
     /// Forgets a node and everything on it, in one step.
-    pub(super) fn remove_node(&mut self, by: &str, id: &NodeId) -> Result<(), ApiError> {
+    pub(super) fn remove_node(&mut self, by: &str, id: &NodeId) -> Result<Noted, ApiError> {
         let node = self.known_node(id)?;
         if node.status == NodeStatus::Alive {
             return Err(ApiError::conflict(format!(
@@ -444,16 +451,48 @@ impl Core {
                 self.timing.dead_after_ms / 1000
             )));
         }
+        let left = self.may_run_on(&node);
         for instance in &node.instances {
             self.give_up_on(instance);
             self.forget_instance(instance);
         }
         self.state.nodes.remove(id);
         self.record_node(id);
-        self.note_node(id, "NodeRemoved", format!("{by} removed node {id}"));
+        let also = left.as_ref().map(|left| format!("; {left}")).unwrap_or_default();
+        self.note_node(id, "NodeRemoved", format!("{by} removed node {id}{also}"));
         self.node_answered_for(id);
         self.review_mass_loss();
-        Ok(())
+        Ok(Noted { unchanged: false, warnings: left.into_iter().collect() })
+    }
+
+    /// What may go on running on a node of which nothing more is heard; `None` when
+    /// it was heard to be empty.
+    fn may_run_on(&self, node: &Node) -> Option<String> {
+        const NAMED: usize = 5;
+        let left: Vec<&str> = node
+            .instances
+            .iter()
+            .filter_map(|id| self.state.instances.get(id))
+            .filter(|instance| !instance.is_over())
+            .map(|instance| instance.id.as_str())
+            .collect();
+        let what = match left.as_slice() {
+            [] if node.heard => return None,
+            [] => "it was not heard what runs there, which".to_owned(),
+            [only] => format!("{only}, which"),
+            _ => {
+                let named = left.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+                let more = if left.len() > NAMED { ", …" } else { "" };
+                format!("{} instances ({named}{more}), which", left.len())
+            }
+        };
+        let id = &node.id;
+        Some(format!(
+            "node {id} was not heard to be empty: {what} may run on there, beside what replaces it. \
+             An agent that comes back there under this node id reports it, and it is counted again or \
+             stopped; without one, stop it on that machine by hand: docker ps --filter \
+             label=kube-lite.node={id}"
+        ))
     }
 
     /// An instance whose node is removed for good: where the policy is never to
@@ -485,9 +524,10 @@ impl Core {
         by: &str,
         id: &NodeId,
         wanted: bool,
-    ) -> Result<(), ApiError> {
+    ) -> Result<Noted, ApiError> {
         let node = self.known_node(id)?;
-        if node.schedulable != wanted || (wanted && node.draining) {
+        let changes = node.schedulable != wanted || (wanted && node.draining);
+        if changes {
             self.edit_node(id, |node| {
                 node.schedulable = wanted;
                 node.draining &= !wanted;
@@ -504,15 +544,16 @@ impl Core {
             };
             self.note_node(id, kind, message);
         }
-        Ok(())
+        Ok(Noted::changed(changes))
     }
 
     /// Moves everything off a node: replacements are started elsewhere, and what
     /// they replace goes when they are ready. It gets nothing new meanwhile and
     /// afterwards, until it is uncordoned.
-    pub(super) fn drain(&mut self, by: &str, id: &NodeId) -> Result<(), ApiError> {
+    pub(super) fn drain(&mut self, by: &str, id: &NodeId) -> Result<Noted, ApiError> {
         let node = self.known_node(id)?;
-        if !node.draining || node.schedulable {
+        let changes = !node.draining || node.schedulable;
+        if changes {
             self.edit_node(id, |node| {
                 node.schedulable = false;
                 node.draining = true;
@@ -525,7 +566,7 @@ impl Core {
             self.note_node(id, "NodeDraining", message);
             self.look_at_replicas_on(id);
         }
-        Ok(())
+        Ok(Noted::changed(changes))
     }
 
     fn look_at_replicas_on(&mut self, id: &NodeId) {

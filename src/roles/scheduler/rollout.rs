@@ -115,7 +115,7 @@ impl Core {
         });
         if at_fault && !planted(Fault::RolloutNeverAborts) {
             let name = instance.workload.clone();
-            self.begin_abort(&name, format!("{} {why}", instance.id));
+            self.begin_abort(&name, format!("{}: {why}", instance.id));
             // Those that still have what they had keep it, whatever came of the new.
             self.move_replicas(&name);
         }
@@ -209,10 +209,24 @@ impl Core {
         let under_way = workload.revision != workload.head();
         let before = workload.heads.iter().rev().nth(usize::from(!under_way)).copied();
         let Some(to) = to.or(before) else {
-            return Err(ApiError::conflict(format!(
-                "{name} has only ever had revision {}; there is nothing to go back to",
-                workload.revision
-            )));
+            let others: Vec<String> = workload
+                .revisions
+                .keys()
+                .filter(|number| **number != workload.revision)
+                .map(u64::to_string)
+                .collect();
+            return Err(ApiError::conflict(match others.as_slice() {
+                [] => format!(
+                    "{name} has only ever had revision {}; there is nothing to go back to",
+                    workload.revision
+                ),
+                _ => format!(
+                    "no revision of {name} but {} was ever everywhere, so there is none to go back \
+                     to by itself; say which to roll to: --to {}",
+                    workload.revision,
+                    others.join(" or --to ")
+                ),
+            }));
         };
         let Some(template) = workload.template(to).cloned() else {
             let kept: Vec<String> = workload.revisions.keys().map(u64::to_string).collect();

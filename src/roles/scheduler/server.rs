@@ -14,12 +14,11 @@ use hyper::Method;
 use serde::Serialize;
 
 use super::driver::SchedulerHandle;
-use super::message::{Reply as Answer, RolloutCall, UserCall};
+use super::message::{Noted, Reply as Answer, RolloutCall, UserCall};
 use super::views::Snapshot;
 use crate::client::AgentClient;
 use crate::http::{self, Access, Handler, Reply, Request, Route};
-use crate::model::error::shown;
-use crate::model::view::{RolloutRequest, ScaleRequest, UndoRequest};
+use crate::model::view::{ChangeResponse, RolloutRequest, ScaleRequest, UndoRequest};
 use crate::model::wire::{HeartbeatRequest, RegisterRequest};
 use crate::model::{ApiError, WorkloadSpec, parse, validate};
 
@@ -322,7 +321,10 @@ impl SchedulerServer {
         message: String,
     ) -> Result<Reply, ApiError> {
         match self.ask(request, call).await? {
-            Answer::Done => Ok(Reply::json(status, &Changed { id: request.param("id"), message })),
+            Answer::Done(Noted { unchanged, warnings }) => {
+                let id = request.param("id").to_owned();
+                Ok(Reply::json(status, &ChangeResponse { id, message, warnings, unchanged }))
+            }
             other => Err(unexpected(&other)),
         }
     }
@@ -470,7 +472,7 @@ impl Handler for SchedulerServer {
                 self.rollout(&request, step).await
             }
             Call::Rollout => {
-                one(&request, "id", |id| snapshot().workload(id).map(|workload| workload.rollout))
+                one(&request, "id", &snapshot(), |s, id| Some(s.workload(id)?.rollout))
             }
             Call::RolloutPause => self.rollout(&request, RolloutCall::Pause).await,
             Call::RolloutResume => self.rollout(&request, RolloutCall::Resume).await,
@@ -493,13 +495,13 @@ impl Handler for SchedulerServer {
                 self.list(move |snapshot| {
                     let workload = workload.as_deref();
                     let found = snapshot.instances(workload);
-                    found.ok_or_else(|| no_workload(workload.unwrap_or_default()))
+                    found.ok_or_else(|| snapshot.no_workload(workload.unwrap_or_default()))
                 })
                 .await
             }
-            Call::Workload => one(&request, "id", |id| snapshot().workload(id)),
-            Call::Explain => one(&request, "id", |id| snapshot().explain(id)),
-            Call::History => one(&request, "id", |id| snapshot().history(id)),
+            Call::Workload => one(&request, "id", &snapshot(), Snapshot::workload),
+            Call::Explain => one(&request, "id", &snapshot(), Snapshot::explain),
+            Call::History => one(&request, "id", &snapshot(), Snapshot::history),
             Call::Discover => discover(&snapshot(), request.param("name")),
             Call::WorkloadLogs => joint::logs(&self.handle, &self.agents, &request),
             Call::Logs => streams::logs(&snapshot(), &self.agents, &request).await,
@@ -510,28 +512,23 @@ impl Handler for SchedulerServer {
     }
 }
 
-/// A change that was made.
-#[derive(Serialize)]
-struct Changed<'a> {
-    id: &'a str,
-    message: String,
-}
-
 /// A view of the workload that the path names.
 fn one<T: Serialize>(
     request: &Request<Call>,
     param: &str,
-    view: impl FnOnce(&str) -> Option<T>,
+    snapshot: &Snapshot,
+    view: impl FnOnce(&Snapshot, &str) -> Option<T>,
 ) -> Result<Reply, ApiError> {
     let id = request.param(param);
-    view(id).map(|value| Reply::json(200, &value)).ok_or_else(|| no_workload(id))
+    let value = view(snapshot, id).ok_or_else(|| snapshot.no_workload(id))?;
+    Ok(Reply::json(200, &value))
 }
 
 /// Where a workload is reached. Just after a start the scheduler may not have heard
 /// yet from anybody who runs it: an empty list would then be a lie that takes
 /// clients off what serves on.
 fn discover(snapshot: &Snapshot, name: &str) -> Result<Reply, ApiError> {
-    let view = snapshot.discover(name).ok_or_else(|| no_workload(name))?;
+    let view = snapshot.discover(name).ok_or_else(|| snapshot.no_workload(name))?;
     if view.endpoints.is_empty() && snapshot.is_recovering(name) {
         let message = format!(
             "the scheduler has just started and has not heard yet where {} runs; go on with what \
@@ -541,13 +538,6 @@ fn discover(snapshot: &Snapshot, name: &str) -> Result<Reply, ApiError> {
         return Err(ApiError::unavailable("Recovering", message, 1));
     }
     Ok(Reply::json(200, &view))
-}
-
-fn no_workload(id: &str) -> ApiError {
-    let id = shown(id);
-    ApiError::not_found(format!(
-        "There is no workload {id}; `kube-lite ctl workloads` (GET /workloads) lists those there are."
-    ))
 }
 
 fn stopping() -> ApiError {
@@ -561,10 +551,12 @@ fn unexpected(answer: &Answer) -> ApiError {
 }
 
 fn route_list() -> String {
+    let listed = || ROUTES.iter().filter(|route| !route.access.is_machine());
+    let widest = listed().map(|route| route.path.len()).max().unwrap_or(0);
     let row = |route: &Route<Call>| {
-        format!("    {:7}{:26}{}\n", route.method.as_str(), route.path, route.summary)
+        format!("    {:6} {:widest$}  {}\n", route.method.as_str(), route.path, route.summary)
     };
-    ROUTES.iter().filter(|route| !route.access.is_machine()).map(row).collect()
+    listed().map(row).collect()
 }
 
 #[cfg(test)]
@@ -583,6 +575,14 @@ mod tests {
             assert!(docs.contains(&format!("`{} {}", route.method, route.path)), "{}", route.path);
         }
         assert!(docs.contains("| `GET /logs/{id}?tail=&follow=` | viewer | none | streams |"));
+    }
+
+    #[test]
+    fn the_list_for_people_is_in_columns() {
+        let list = route_list();
+        for route in ROUTES.iter().filter(|route| !route.access.is_machine()) {
+            assert!(list.contains(&format!(" {} ", route.path)), "{}: {list}", route.path);
+        }
     }
 
     #[test]

@@ -411,6 +411,8 @@ pub struct Node {
     pub docker_since: Millis,
     /// Orders in a row that it did not answer.
     pub unanswered: u32,
+    /// When the first of them was given up.
+    pub unanswered_from: Millis,
     /// When the last of them was given up.
     pub unanswered_at: Millis,
     /// It is heard, but so many orders went unanswered that it cannot be reached:

@@ -98,8 +98,8 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::InUse`] when another process has it, [`StoreError::Open`]
-    /// when it cannot be had, [`StoreError::Foreign`] and [`StoreError::Damaged`]
-    /// when it is no state, or none any more.
+    /// when it cannot be had, [`StoreError::Foreign`], [`StoreError::Damaged`] and
+    /// [`StoreError::Missing`] when it is no state, or none any more.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         Self::open_with(directory, file::plain())
     }
@@ -187,9 +187,16 @@ impl Store {
         // Forgetting is the way out of a damaged file, too: only one that somebody
         // uses is spared.
         free_of_older_builds(&path)?;
-        file::remove(&path)
-            .and_then(|()| Witness::of(directory).forget())
+        // In this order: a file that is missed is an error, one without a witness is not.
+        Witness::of(directory)
+            .forget()
+            .and_then(|()| file::remove(&path))
             .map_err(|error| StoreError::Open { path, source: error.into() })
+    }
+
+    /// Whether this directory holds state, whole or not, or has lost some.
+    pub fn is_in(directory: &Path) -> bool {
+        directory.join(FILE).symlink_metadata().is_ok() || Witness::of(directory).trace().is_some()
     }
 
     /// Tells who wants the directory next whom to look for.
@@ -381,7 +388,14 @@ fn guarded<T>(attempt: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> 
 
 /// The file as it is, if it holds everything that was acknowledged.
 fn inspect(path: &Path, witness: &Witness) -> Result<Option<Contents>, StoreError> {
-    let Some(contents) = file::inspect(path)? else { return Ok(None) };
+    let Some(contents) = file::inspect(path)? else {
+        return match witness.trace() {
+            None => Ok(None),
+            Some(commits) => {
+                Err(StoreError::Missing { path: path.to_owned(), commits: commits.to_owned() })
+            }
+        };
+    };
     let noted = witness.number();
     if contents.commits < noted {
         return Err(StoreError::Damaged {
@@ -437,6 +451,39 @@ mod tests {
         let store = Store::open(directory.path()).unwrap();
         let keys: Vec<String> = store.load().unwrap().into_keys().collect();
         assert_eq!(keys, ["b", "c"]);
+    }
+
+    #[test]
+    fn a_file_that_was_there_is_missed() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(Store::look(directory.path()).unwrap().is_none(), "nothing is no loss");
+        let store = Store::open(directory.path()).unwrap();
+        store.commit(&[record("a", Some(1))]).unwrap();
+        drop(store);
+        std::fs::remove_file(directory.path().join(FILE)).unwrap();
+        for _ in 0..2 {
+            let error = Store::open(directory.path()).unwrap_err();
+            assert!(matches!(error, StoreError::Missing { .. }), "{error}");
+            let error = Store::look(directory.path()).unwrap_err().to_string();
+            for words in ["scheduler.redb is missing", "--restore", "scheduler.commits too"] {
+                assert!(error.contains(words), "{words}: {error}");
+            }
+        }
+        // Both ways out: a backup, without having to insist, and a new beginning.
+        let records = BTreeMap::from([("b".to_owned(), Value::from(9))]);
+        Store::replace(directory.path(), &records, false).unwrap();
+        assert_eq!(Store::open(directory.path()).unwrap().load().unwrap(), records);
+        for forget in [false, true] {
+            let store = Store::open(directory.path()).unwrap();
+            store.commit(&[record("a", Some(1))]).unwrap();
+            drop(store);
+            std::fs::remove_file(directory.path().join(FILE)).unwrap();
+            match forget {
+                true => Store::forget(directory.path()).unwrap(),
+                false => std::fs::remove_file(directory.path().join("scheduler.commits")).unwrap(),
+            }
+            assert_eq!(Store::open(directory.path()).unwrap().load().unwrap(), BTreeMap::new());
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use imbl::{OrdMap, OrdSet};
 
 use super::chronicle::rfc3339;
 use super::core::Core;
-use super::message::{Reply, RolloutCall, UserCall};
+use super::message::{Noted, Reply, RolloutCall, UserCall};
 use super::rollout::first_heads;
 use super::state::{Replica, Revision, StopCause, Workload};
 use crate::model::validate::{port_warnings, validate};
@@ -23,16 +23,15 @@ impl Core {
     pub(super) fn user(&mut self, by: String, call: UserCall) -> Result<Reply, ApiError> {
         match call {
             UserCall::Deploy(spec) => self.deploy(by, *spec).map(Reply::Deployed),
-            UserCall::Scale { id, replicas } => {
-                self.scale(&by, &id, replicas)?;
-                Ok(Reply::Done)
+            UserCall::Scale { id, replicas } => self.scale(&by, &id, replicas).map(Reply::Done),
+            UserCall::Delete(id) => {
+                self.delete(&by, &id).map(|()| Reply::Done(Noted::changed(true)))
             }
-            UserCall::Delete(id) => self.delete(&by, &id).map(|()| Reply::Done),
-            UserCall::RemoveNode(id) => self.remove_node(&by, &id).map(|()| Reply::Done),
+            UserCall::RemoveNode(id) => self.remove_node(&by, &id).map(Reply::Done),
             UserCall::SetSchedulable { id, schedulable } => {
-                self.set_schedulable(&by, &id, schedulable).map(|()| Reply::Done)
+                self.set_schedulable(&by, &id, schedulable).map(Reply::Done)
             }
-            UserCall::Drain(id) => self.drain(&by, &id).map(|()| Reply::Done),
+            UserCall::Drain(id) => self.drain(&by, &id).map(Reply::Done),
             UserCall::Rollout { id, step } => self.rollout(&by, &id, step).map(Reply::Deployed),
         }
     }
@@ -89,7 +88,7 @@ impl Core {
         );
         self.resize(&name, desired);
         self.record_workload(&name);
-        Ok(DeployResponse { id: name, revision, warnings })
+        Ok(DeployResponse { id: name, revision, warnings, unchanged: false })
     }
 
     fn change(
@@ -107,6 +106,7 @@ impl Core {
         let template = spec.template();
         // How it is run changes at once, what it is made of by a rollout.
         let spec = spec.with_template(known.spec.template());
+        let unchanged = changed.is_empty() && *known.spec == spec;
         if *known.spec != spec {
             let before = known.desired();
             self.edit_workload(&name, |workload| workload.spec = Arc::new(spec));
@@ -133,7 +133,7 @@ impl Core {
                  rollout resume {name}` lets it go on"
             ));
         }
-        Ok(DeployResponse { id: name, revision, warnings })
+        Ok(DeployResponse { id: name, revision, warnings, unchanged })
     }
 
     /// A person's word about a rollout.
@@ -143,6 +143,7 @@ impl Core {
         name: &WorkloadId,
         step: RolloutCall,
     ) -> Result<DeployResponse, ApiError> {
+        let before = self.known_workload(name)?;
         match step {
             RolloutCall::Start { image, max_surge, max_unavailable } => {
                 let known = self.known_workload(name)?;
@@ -169,11 +170,13 @@ impl Core {
                 self.begin_rollout(name, template, by, "restarted");
             }
         }
-        let revision = self.known_workload(name)?.revision;
-        Ok(DeployResponse { id: name.clone(), revision, warnings: Vec::new() })
+        let after = self.known_workload(name)?;
+        let unchanged = (before.revision, &before.rollout) == (after.revision, &after.rollout);
+        let revision = after.revision;
+        Ok(DeployResponse { id: name.clone(), revision, warnings: Vec::new(), unchanged })
     }
 
-    fn scale(&mut self, by: &str, name: &WorkloadId, replicas: u32) -> Result<(), ApiError> {
+    fn scale(&mut self, by: &str, name: &WorkloadId, replicas: u32) -> Result<Noted, ApiError> {
         let known = self.known_workload(name)?;
         let before = known.desired();
         if before != replicas {
@@ -187,7 +190,7 @@ impl Core {
                 self.record_workload(name);
             }
         }
-        Ok(())
+        Ok(Noted::changed(before != replicas))
     }
 
     /// Gives a workload as many places as are wanted.
@@ -202,12 +205,7 @@ impl Core {
             for number in &free {
                 self.agenda.replicas.insert((name.clone(), *number));
             }
-            // A new revision that has not shown yet that it works is not the one to
-            // grow by.
-            let revision = match self.may_grow_by_new(&known) {
-                true => known.revision,
-                false => known.head(),
-            };
+            let revision = self.revision_to_grow_by(&known);
             self.edit_workload(name, |workload| {
                 for number in free {
                     workload.replicas.insert(number, Replica::of(revision));
@@ -222,6 +220,15 @@ impl Core {
         self.edit_workload(name, |workload| {
             Arc::make_mut(&mut workload.spec).replicas = Some(desired);
         });
+    }
+
+    /// A new revision that has not shown yet that it works, or that a person has
+    /// paused, is not the one to grow by; and it is the one to shrink by.
+    fn revision_to_grow_by(&self, workload: &Workload) -> u64 {
+        match self.may_grow_by_new(workload) {
+            true => workload.revision,
+            false => workload.head(),
+        }
     }
 
     /// Takes away the places that are missed least and stops what is in them.
@@ -239,10 +246,13 @@ impl Core {
             .filter(|port| port.host_port != 0)
             .map(|port| (port.host_port, port.protocol))
             .collect();
+        let to_grow_by = self.revision_to_grow_by(known);
         let ranked: Vec<GiveUpRank> = known
             .replicas
             .iter()
-            .map(|(number, replica)| self.rank(name, *number, replica, desired == 1, &asked))
+            .map(|(number, replica)| {
+                self.rank(name, *number, replica, desired == 1, &asked, to_grow_by)
+            })
             .collect();
         for number in chosen(ranked, count) {
             let instances: Vec<InstanceId> = known
@@ -272,6 +282,7 @@ impl Core {
         replica: &Replica,
         to_one: bool,
         asked: &[(u16, crate::model::Protocol)],
+        to_grow_by: u64,
     ) -> GiveUpRank {
         let best = replica
             .instances
@@ -296,6 +307,7 @@ impl Core {
         GiveUpRank {
             stage,
             holds_asked_port,
+            to_grow_by: best.is_some_and(|i| i.revision == to_grow_by),
             emptier_node: Reverse(crowd),
             older: Reverse(best.map_or(0, |i| i.since)),
             number: Reverse(number),
@@ -370,11 +382,15 @@ impl super::state::State {
 }
 
 /// How little a replica is missed; the smallest goes first. The order of the
-/// fields is the policy (DESIGN section 6, "Stopping").
+/// fields is the policy (DESIGN section 6, "Stopping"). In a rollout what is shrunk
+/// by is what is not grown by, whatever that does to the spread: a new revision
+/// that is not proven, or that a person holds back, must not be what is left.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct GiveUpRank {
     stage: Stage,
     holds_asked_port: bool,
+    /// While a rollout is under way: of the revision that more replicas would get.
+    to_grow_by: bool,
     emptier_node: Reverse<u32>,
     older: Reverse<u64>,
     number: Reverse<u32>,

@@ -9,7 +9,7 @@ use super::chronicle::rfc3339;
 use super::core::ready_at;
 use super::message::Millis;
 use super::placement::{Refusal, refusal};
-use super::state::{Instance, Node, RolloutState, State, Workload};
+use super::state::{Instance, Node, Replica, RolloutState, State, StopCause, Workload};
 use crate::model::view::{
     AgainView, DiscoverView, Endpoint, EventView, HealthView, NodeStatus, NodeView, RevisionView,
     RolloutView, WorkloadView,
@@ -43,6 +43,11 @@ impl Snapshot {
         self.state.workloads.get(&name).map(|w| self.view(&name, w))
     }
 
+    /// 404 with what there is instead.
+    pub fn no_workload(&self, id: &str) -> ApiError {
+        self.state.no_such_workload(id)
+    }
+
     pub(super) fn view(&self, name: &WorkloadId, workload: &Workload) -> WorkloadView {
         let tally = self.state.tally(name);
         WorkloadView {
@@ -63,13 +68,19 @@ impl Snapshot {
 
     fn rollout(&self, name: &WorkloadId, workload: &Workload) -> Option<RolloutView> {
         let rollout = workload.rollout.as_ref()?;
-        let updated = workload
-            .replicas
-            .iter()
-            .filter(|&(number, replica)| {
-                replica.revision == rollout.to && !workload.transit.contains(number)
-            })
-            .count();
+        let is_updated = |number: &u32, replica: &Replica| {
+            let done = replica.done.as_ref().is_some_and(|done| done.revision == rollout.to);
+            let there = || !workload.transit.contains(number) && replica.revision == rollout.to;
+            // What it replaces may take its time to leave.
+            let ready = || {
+                let known = replica.instances.iter().rev();
+                let mut of_it = known.filter_map(|id| self.state.instances.get(id));
+                of_it.any(|i| i.revision == rollout.to && i.share.ready)
+            };
+            done || if rollout.is_open() { ready() } else { there() }
+        };
+        let updated = workload.replicas.iter().filter(|&(n, replica)| is_updated(n, replica));
+        let updated = updated.count();
         let waiting_for = match rollout.state {
             RolloutState::Paused => Some("paused; `ctl rollout resume` lets it go on".to_owned()),
             RolloutState::Done | RolloutState::Aborted => rollout.why.clone(),
@@ -143,8 +154,9 @@ impl Snapshot {
             .find(|i| !i.is_over() && i.stop.is_some() && !self.state.is_lost(i));
         let mut why = match replica.not_before.filter(|at| *at > self.now) {
             Some(at) => {
-                // What only a person can mend is called by its name.
-                let reason = failure.map(|f| f.reason).filter(|reason| reason.is_final());
+                // What a person has to look after is called by its name.
+                let reason = failure.map(|f| f.reason);
+                let reason = reason.filter(|r| r.is_final() || *r == Reason::PullFailed);
                 let mut why = Why::new(
                     reason.unwrap_or(Reason::BackOff),
                     format!(
@@ -164,8 +176,8 @@ impl Snapshot {
                     "replica {number} is restarted once {} is gone, which is being stopped: {}",
                     stopping.map_or("it", |i| i.id.as_str()),
                     stopping
-                        .and_then(|i| i.stop.as_ref())
-                        .map_or("it must", |stop| stop.cause.because())
+                        .and_then(|i| Some(self.why_stopped(i, i.stop.as_ref()?.cause)))
+                        .unwrap_or("it must")
                 ),
             ),
             None if self.state.mass_loss.is_some() => Why::new(
@@ -175,16 +187,44 @@ impl Snapshot {
                      nothing is replaced for now"
                 ),
             ),
-            None => Why::new(
+            None if self.is_lost_with_its_node(replica) => Why::new(
                 Reason::NodeLost,
                 format!(
                     "replica {number} is on a lost node and its restart policy forbids replacing it"
                 ),
             ),
+            None => Why::new(
+                Reason::BackOff,
+                match failure {
+                    Some(failure) => format!(
+                        "replica {number} is restarted now; the last failure: {}",
+                        failure.message
+                    ),
+                    None => format!("replica {number} is restarted now"),
+                },
+            ),
         };
         why.replica = Some(number);
         why.instance_id = failure.map(|f| f.instance.clone());
         why
+    }
+
+    fn is_lost_with_its_node(&self, replica: &Replica) -> bool {
+        let mut known = replica.instances.iter().filter_map(|id| self.state.instances.get(id));
+        known.any(|i| !i.is_over() && self.state.is_lost(i))
+    }
+
+    /// Why an instance is being stopped; completes "being stopped: …".
+    fn why_stopped(&self, instance: &Instance, cause: StopCause) -> &'static str {
+        let rollout = self.state.workloads.get(&instance.workload).and_then(|w| w.rollout.as_ref());
+        let aborted = rollout.is_some_and(|rollout| {
+            matches!(rollout.state, RolloutState::Aborting | RolloutState::Aborted)
+                && rollout.to == instance.revision
+        });
+        match cause {
+            StopCause::Replaced if aborted => "the rollout of its revision was aborted",
+            cause => cause.because(),
+        }
     }
 
     /// Why an instance is not running and ready; `None` when it is.
@@ -224,7 +264,8 @@ impl Snapshot {
             });
         }
         if let Some(stop) = &instance.stop {
-            return Some((Reason::Stopping, format!("being stopped: {}", stop.cause.because())));
+            let why = self.why_stopped(instance, stop.cause);
+            return Some((Reason::Stopping, format!("being stopped: {why}")));
         }
         let waits = (self.now.saturating_sub(instance.since)) as f64 / 1000.0;
         let default = |word_of: Reason, text: String| {

@@ -57,7 +57,7 @@ pub fn workloads(list: &[WorkloadView], look: &Look) -> String {
                 Cell::new(policy(view.spec.restart_policy)),
                 Cell::new(&view.spec.image),
                 Cell::maybe(first.map(|why| why.reason)),
-                Cell::maybe(first.map(|why| &why.message).filter(|_| look.ages)),
+                Cell::maybe(first.map(|why| words::brief(&why.message)).filter(|_| look.ages)),
             ]);
         } else {
             row.extend([Cell::new(&view.spec.image), Cell::maybe(first_reason(view, look))]);
@@ -111,7 +111,8 @@ pub fn nodes(list: &[NodeView], look: &Look) -> String {
             row.extend([Cell::new(&node.version), Cell::maybe(daemon)]);
         }
         let message = node.message.as_ref().or(node.docker.message.as_ref());
-        row.push(Cell::maybe(message.filter(|_| look.ages)));
+        let message = message.filter(|_| look.ages).map(|message| words::brief(message));
+        row.push(Cell::maybe(message));
         row
     };
     let mut sorted: Vec<&NodeView> = list.iter().collect();
@@ -191,7 +192,7 @@ pub fn instance_table(list: &[ContainerInstance], look: &Look) -> String {
                 Cell::new(ports(instance)),
                 Cell::new(&instance.image),
                 Cell::maybe(instance.reason),
-                Cell::maybe(instance.message.as_ref().filter(|_| look.ages)),
+                Cell::maybe(instance.message.as_deref().map(words::brief).filter(|_| look.ages)),
             ]);
         } else {
             row.push(Cell::maybe(mixed.then_some(instance.revision)));
@@ -273,7 +274,7 @@ pub fn history(list: &[RevisionView], look: &Look) -> String {
                     let when = words::clock(&word.at, look.now, &look.zone);
                     format!("{when} by {}: {}", word.by, word.why)
                 })),
-                Cell::maybe(revision.outcome.as_ref()),
+                Cell::maybe(revision.outcome.as_deref().map(words::brief)),
             ]
         })
         .collect();
@@ -335,7 +336,8 @@ pub fn instance_state(instance: &ContainerInstance) -> (Tone, String) {
     }
 }
 
-fn node_state(node: &NodeView) -> (Tone, String) {
+/// One word or two for a node.
+pub fn node_state(node: &NodeView) -> (Tone, String) {
     let status = node.status.as_str();
     match node.status {
         NodeStatus::Alive if node.draining && node.instances == 0 => {
@@ -349,7 +351,8 @@ fn node_state(node: &NodeView) -> (Tone, String) {
     }
 }
 
-fn heard(node: &NodeView, look: &Look) -> String {
+/// When a node was last heard.
+pub fn heard(node: &NodeView, look: &Look) -> String {
     match node.last_heartbeat_seconds_ago {
         None => "never".to_owned(),
         Some(_) if !look.ages => String::new(),
@@ -404,14 +407,15 @@ fn ports(instance: &ContainerInstance) -> String {
 /// The sentence, or at least the word.
 pub fn instance_why(instance: &ContainerInstance) -> Option<String> {
     match instance.message.as_deref() {
-        Some(message) if !message.is_empty() => Some(words::one_line(message).into_owned()),
+        Some(message) if !message.is_empty() => Some(words::brief(message)),
         _ => instance.reason.map(|reason| reason.to_string()),
     }
 }
 
 fn first_reason(view: &WorkloadView, look: &Look) -> Option<String> {
     let first = view.reasons.first()?;
-    let sentence = if look.ages { format!(": {}", first.message) } else { String::new() };
+    let sentence =
+        if look.ages { format!(": {}", words::brief(&first.message)) } else { String::new() };
     let more = match view.reasons.len() - 1 {
         0 => String::new(),
         more => format!(" (+{more} more)"),

@@ -5,7 +5,9 @@ use std::fmt::Write;
 use super::lists;
 use super::table::{Cell, Column, table};
 use super::{Look, Tone, event, rollout, words};
-use crate::model::view::{DiscoverView, ExplainView, ReplicaView, WorkloadView};
+use crate::model::view::{
+    DiscoverView, EventView, ExplainView, NodeView, ReplicaView, WorkloadView,
+};
 use crate::model::{ContainerInstance, Protocol, WorkloadSpec};
 
 /// So many addresses are listed; `discover` has them all.
@@ -44,7 +46,7 @@ pub fn status(
     if !view.reasons.is_empty() {
         text.push_str("\nWaiting for\n");
         for why in view.reasons.iter().take(REASONS) {
-            let _ = writeln!(text, "  {}", words::why(why, look));
+            let _ = writeln!(text, "  {}", words::brief(&words::why(why, look)));
         }
         more(&mut text, view.reasons.len(), REASONS, &format!("kube-lite ctl explain {name}"));
         let _ = writeln!(text, "\nThe whole story: kube-lite ctl explain {name}");
@@ -81,12 +83,7 @@ pub fn explain(view: &ExplainView, look: &Look) -> String {
         let _ = writeln!(text, "\n{}", strong("Replicas"));
         text.push_str(&indented(&replicas(&view.replicas, look)));
     }
-    if !view.decided.is_empty() {
-        let _ = writeln!(text, "\n{}", strong("Decided"));
-        for one in &view.decided {
-            let _ = writeln!(text, "  {}", event::event(one, look));
-        }
-    }
+    decided(&mut text, &view.decided, look);
     let _ = writeln!(text, "\n{}", strong("Waiting for"));
     if view.waiting_for.is_empty() {
         text.push_str("  nothing: everything is as wanted\n");
@@ -101,6 +98,61 @@ pub fn explain(view: &ExplainView, look: &Look) -> String {
         }
     }
     text
+}
+
+/// The story of one instance.
+pub fn instance(instance: &ContainerInstance, events: &[EventView], look: &Look) -> String {
+    let strong = |text: &str| Tone::Strong.paint(text, look);
+    let ContainerInstance { workload_id, replica, revision, node_id, .. } = instance;
+    let mut text = String::new();
+    let _ = writeln!(text, "{}", strong(instance.id.as_str()));
+    line(&mut text, "of", &format!("{workload_id}, replica {replica}, revision {revision}"));
+    line(&mut text, "image", &instance.image);
+    line(&mut text, "on", node_id.as_str());
+    let (tone, state) = lists::instance_state(instance);
+    let why = instance.message.as_deref().map(|why| format!(": {}", words::one_line(why)));
+    let state = tone.paint(&state, look);
+    line(&mut text, "is", &format!("{state}{}", why.unwrap_or_default()));
+    decided(&mut text, events, look);
+    let _ = writeln!(text, "\nIts workload's story: kube-lite ctl explain {workload_id}");
+    let _ = writeln!(text, "What it says: kube-lite ctl logs {} --tail 50", instance.id);
+    text
+}
+
+/// The story of one node, and what is on it.
+pub fn node(
+    node: &NodeView,
+    instances: &[ContainerInstance],
+    events: &[EventView],
+    look: &Look,
+) -> String {
+    let mut text = String::new();
+    let (tone, state) = lists::node_state(node);
+    let title = Tone::Strong.paint(node.id.as_str(), look);
+    let _ = writeln!(text, "{title}  {}", tone.paint(&state, look));
+    line(&mut text, "address", &node.address);
+    line(&mut text, "heard", &lists::heard(node, look));
+    for why in [&node.message, &node.docker.message].into_iter().flatten() {
+        line(&mut text, "because", &words::one_line(why));
+    }
+    match instances {
+        [] => line(&mut text, "runs", "nothing that is known"),
+        some => {
+            text.push('\n');
+            text.push_str(&lists::instance_table(some, look));
+        }
+    }
+    decided(&mut text, events, look);
+    text
+}
+
+fn decided(text: &mut String, events: &[EventView], look: &Look) {
+    if !events.is_empty() {
+        let _ = writeln!(text, "\n{}", Tone::Strong.paint("Decided", look));
+    }
+    for one in events {
+        let _ = writeln!(text, "  {}", event::event(one, look));
+    }
 }
 
 fn replicas(list: &[ReplicaView], look: &Look) -> String {

@@ -59,6 +59,24 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// So much of a foreign sentence stands in a table or a list; `explain` has it whole.
+const BRIEF: usize = 160;
+
+/// Foreign text on one line, cut where it gets long.
+pub fn brief(text: &str) -> String {
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = one_line(&words);
+    match text.char_indices().nth(BRIEF) {
+        None => text.into_owned(),
+        Some((end, _)) => format!("{}…", text[..end].trim_end()),
+    }
+}
+
+/// `BackOff: exited with code 3`, cut where it gets long.
+pub fn reason(why: &Why) -> String {
+    format!("{}: {}", why.reason, brief(&why.message))
+}
+
 /// A reason with what it is about: `replica 2: BackOff: exited with code 3`.
 /// Sentences may count seconds; they are left out where ages are.
 pub fn why(why: &Why, look: &Look) -> String {
@@ -122,6 +140,9 @@ mod tests {
     #[test]
     fn foreign_text_stays_on_its_line() {
         assert_eq!(one_line("a\x1b[2Jb\nc"), "a [2Jb c");
+        assert_eq!(brief("a\x1b[2Jb\n\n  c"), "a [2Jb c");
+        let cut = brief(&"word ".repeat(100));
+        assert!(cut.ends_with("word…") && cut.chars().count() <= BRIEF + 1, "{cut}");
     }
 
     #[test]

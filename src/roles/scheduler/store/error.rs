@@ -50,6 +50,19 @@ pub enum StoreError {
         /// What was found.
         what: String,
     },
+    /// The file is not there, and yet it was.
+    #[error(
+        "{path} is missing, and {commits} beside it says that it was there: this is no first start. \
+         Put the file back, or a backup in its place (kube-lite scheduler --restore FILE); or, to \
+         begin anew with nothing known, remove {commits} too (kube-lite dev: --fresh). Nothing was \
+         changed"
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// What tells that it was there.
+        commits: PathBuf,
+    },
     /// It cannot be read at the moment.
     #[error("cannot read the state in {path}; nothing was changed")]
     Read {

@@ -40,6 +40,11 @@ impl Witness {
         }
     }
 
+    /// Where it is, if there is one, whatever it says: then there was a database.
+    pub(super) fn trace(&self) -> Option<&Path> {
+        self.path.symlink_metadata().is_ok().then_some(self.path.as_path())
+    }
+
     /// Notes a number.
     pub(super) fn note(&mut self, number: u64) {
         // Without a witness everything works as well; only damage of the very last
