@@ -113,6 +113,8 @@ impl AgentCore {
         let ran_for_ms = dead.death.as_ref().and_then(|death| death.ran_for_ms);
         let mut order = (*dead.order).clone();
         order.replaces = Some(id.clone());
+        // What the first of them followed made room long ago.
+        order.after = None;
         order.backoff_step = failures(&order, ran_for_ms, &self.timing);
         order.restarts = order.restarts.saturating_add(1);
         order.id = successor_id(id);

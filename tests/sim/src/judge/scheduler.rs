@@ -258,7 +258,7 @@ impl World {
         name: &WorkloadId,
         born: &BTreeSet<InstanceId>,
     ) -> BTreeSet<InstanceId> {
-        let mut there = BTreeSet::new();
+        let mut there = BTreeMap::new();
         for machine in &self.machines {
             let Some(process) = &machine.agent else { continue };
             let Some(node) = after.nodes.get(&machine.node) else { continue };
@@ -270,17 +270,17 @@ impl World {
                 let ours = container.node == machine.node && container.workload == *name;
                 let lives = container.is_running() && !container.revived;
                 if ours && lives && self.judge.knows(&container.instance) {
-                    there.insert(container.instance.clone());
+                    there.insert(container.instance.clone(), None);
                 }
             }
             for id in process.core.instance_ids() {
-                if there.contains(id) || !self.judge.knows(id) {
+                if there.contains_key(id) || !self.judge.knows(id) {
                     continue;
                 }
                 let Some(told) = process.core.find(id.as_str()) else { continue };
                 let comes = told.phase < Phase::Running && !told.stopping;
                 if told.workload_id == *name && comes && !self.waits(told.after.as_ref()) {
-                    there.insert(id.clone());
+                    there.insert(id.clone(), told.after.clone());
                 }
             }
         }
@@ -301,15 +301,20 @@ impl World {
             if Some(*of) == life
                 && run.workload == *name
                 && taken
-                && node.is_some_and(|node| !node.lost && !node.unreachable)
+                && node.is_some_and(|node| {
+                    !node.lost && !node.unreachable && node.incarnation == fence.incarnation
+                })
                 && self.judge.view.ordered.contains(&run.id)
                 && !self.waits(run.after.as_ref())
             {
-                there.insert(run.id.clone());
+                there.insert(run.id.clone(), run.after.clone());
             }
         }
-        there.retain(|id| !born.contains(id));
-        there
+        let comes = |id: &InstanceId| there.contains_key(id);
+        let counts = |(id, after): &(&InstanceId, &Option<InstanceId>)| {
+            !born.contains(*id) && !after.as_ref().is_some_and(comes)
+        };
+        there.iter().filter(counts).map(|(id, _)| id.clone()).collect()
     }
 
     /// Whether the instance that another one waits for still runs, or may yet.
@@ -454,7 +459,15 @@ fn is_effective(state: &State, id: &InstanceId) -> bool {
 /// Whether an order says again what it said first.
 fn is_repeated(first: &RunOrder, again: &RunOrder) -> bool {
     let after = again.after.as_ref().and(first.after.clone());
-    *again == RunOrder { after, ..first.clone() }
+    let mut first = RunOrder { after, ..first.clone() };
+    // Whether it may bind the port that was asked for is in the first; a scheduler that
+    // was restarted meanwhile does not know.
+    for (port, again) in first.template.ports.iter_mut().zip(&again.template.ports) {
+        if !port.fixed && again.host_port == 0 {
+            port.host_port = 0;
+        }
+    }
+    *again == first
 }
 
 /// Too few remain ready.
