@@ -131,6 +131,9 @@ pub struct ContainerInstance {
     /// Published ports, while running.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PublishedPort>,
+    /// Host ports that it was ordered to bind, until it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked_ports: Vec<PublishedPort>,
     /// How often its replica had been restarted when it was ordered.
     #[serde(default)]
     pub restarts: u32,

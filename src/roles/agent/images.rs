@@ -144,8 +144,10 @@ impl AgentCore {
             if let Some(instance) = self.instances.get_mut(&id) {
                 instance.op = None;
                 match &outcome {
-                    Ok(true) => instance.image = ImageStep::Ready,
-                    Ok(false) => instance.image = ImageStep::Absent,
+                    Ok(there) => {
+                        instance.image = if *there { ImageStep::Ready } else { ImageStep::Absent };
+                        instance.clear_trouble();
+                    }
                     Err(why) => {
                         let trouble = format!("Docker could not say whether it has {image}: {why}");
                         instance.retry_later(now, retry_ms, self.timing.backoff_max_ms, trouble);
@@ -191,6 +193,7 @@ impl AgentCore {
             if let Some(instance) = self.instances.get_mut(&id) {
                 instance.op = None;
                 instance.image = ImageStep::Ready;
+                instance.clear_trouble();
                 instance.progress_at = self.moment.now_ms;
             }
             self.advance(&id);

@@ -396,8 +396,10 @@ impl AgentCore {
     }
 
     pub(super) fn on_removed(&mut self, container_id: &str, outcome: Result<(), String>) {
+        // What a failed launch left over may have been listed as its own meanwhile: then
+        // it is removed as both, and the answer is for both.
         if self.strays.contains_key(container_id) {
-            return self.on_stray_removed(container_id, outcome.is_ok());
+            self.on_stray_removed(container_id, outcome.is_ok());
         }
         let Some(id) = self.owner_doing(container_id, Op::Remove) else { return };
         self.finish_op(&id, outcome, "could not be removed", ContainerState::Gone);

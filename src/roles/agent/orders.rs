@@ -256,13 +256,7 @@ impl AgentCore {
 
 /// Whether two orders ask for the same. What to follow may be gone by the second.
 fn is_same(first: &RunOrder, second: &RunOrder) -> bool {
-    let whatever = |order: &RunOrder| {
-        let mut order = RunOrder { after: None, ..order.clone() };
-        for port in order.template.ports.iter_mut().filter(|port| !port.fixed) {
-            port.host_port = 0;
-        }
-        order
-    };
+    let whatever = |order: &RunOrder| RunOrder { after: None, ..order.clone() };
     first == second || whatever(first) == whatever(second)
 }
 

@@ -133,7 +133,7 @@ impl Core {
         });
         let Some(after) = self.state.instances.get(id).cloned() else { return };
         if after.share.running && !before.share.running && !after.holds_ports {
-            self.claim_asked_ports(id);
+            self.claim_asked_ports(id, &[]);
         }
         let fell_ill = after.health() == Health::Unhealthy && before.health() != Health::Unhealthy;
         if fell_ill && after.stop.is_none() {
@@ -240,6 +240,7 @@ impl Core {
             self.keep_number(&report.workload_id, report.revision);
         }
         let incarnation = self.state.nodes.get(&report.node_id).map_or(0, |n| n.incarnation);
+        let asked = report.asked_ports.clone();
         let runs = report.phase == Phase::Running;
         let stop = match stop_at_once {
             Some(cause) => Some((cause, Delivery::Due(0))),
@@ -258,7 +259,7 @@ impl Core {
             after: report.after.clone(),
             restarts: report.restarts,
             step: report.backoff_step,
-            binds_asked_ports: false,
+            binds_asked_ports: !report.asked_ports.is_empty(),
             holds_ports: false,
             since: now.saturating_sub(report.running_for_ms.unwrap_or(0)),
             run: Delivery::Confirmed,
@@ -278,7 +279,7 @@ impl Core {
         self.note_instance(&instance, "InstanceAdopted", message);
         let (workload, number) = (instance.workload.clone(), instance.replica);
         self.insert_instance(instance.clone());
-        self.claim_asked_ports(&id);
+        self.claim_asked_ports(&id, &asked);
         if stop_at_once.is_some() {
             self.agenda.orders.insert(id);
             return;

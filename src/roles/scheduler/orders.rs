@@ -167,13 +167,11 @@ impl Core {
         let id = instance.id.clone();
         if let Some(known) = self.state.instances.get(successor).cloned() {
             self.forget_instance(&id);
-            if known.is_over() {
-                // It was found dead while this order was on its way to take over from an
-                // earlier one: whatever comes next takes over from it.
-                self.edit_replica(&name, number, |r| r.follows = Some(successor.clone()));
-                if known.stop.is_none() {
-                    self.adopted_over(&known);
-                }
+            // It was found while this order was on its way to take over from an earlier
+            // one: whatever comes next takes over from it.
+            self.edit_replica(&name, number, |r| r.follows = Some(successor.clone()));
+            if known.is_over() && known.stop.is_none() {
+                self.adopted_over(&known);
             }
             return;
         }

@@ -12,7 +12,7 @@ use super::placement::{Placer, Refusals};
 use super::state::{Delivery, Instance, Replica, Rollout, Share, Workload};
 use super::waves::Bounds;
 use crate::model::wire::DockerState;
-use crate::model::{InstanceId, NodeId, Protocol, Reason, Why, WorkloadId};
+use crate::model::{InstanceId, NodeId, Protocol, PublishedPort, Reason, Why, WorkloadId};
 use crate::planted::{Fault, planted};
 
 impl Core {
@@ -268,14 +268,15 @@ impl Core {
         }
     }
 
-    /// Whose host ports an adopted instance binds, by what Docker says. Where nobody
-    /// knows any more which it asked for, it is all that it has.
-    pub(super) fn claim_asked_ports(&mut self, id: &InstanceId) {
+    /// Whose host ports an adopted instance binds, by what Docker says, or is to bind.
+    /// Where nobody knows any more which it asked for, it is all that it has.
+    pub(super) fn claim_asked_ports(&mut self, id: &InstanceId, asked: &[PublishedPort]) {
         let Some(instance) = self.state.instances.get(id).cloned() else { return };
         let workload = self.state.workloads.get(&instance.workload);
         let template = workload.and_then(|workload| workload.template(instance.revision));
         let Some(daemon) = self.state.nodes.get(&instance.node).map(|n| n.daemon()) else { return };
-        let bound = instance.seen.as_ref().map(|s| s.ports.clone()).unwrap_or_default();
+        let mut bound = instance.seen.as_ref().map(|s| s.ports.clone()).unwrap_or_default();
+        bound.extend_from_slice(asked);
         let is_bound =
             |port, protocol| bound.iter().any(|b| b.host_port == port && b.protocol == protocol);
         let holds: Vec<_> = match template {

@@ -432,6 +432,7 @@ impl Snapshot {
             exit_code: seen.and_then(|s| s.exit_code),
             ip: seen.and_then(|s| s.ip.clone()),
             ports: seen.map(|s| s.ports.clone()).unwrap_or_default(),
+            asked_ports: Vec::new(),
             restarts: instance.restarts,
             backoff_step: instance.step,
             started_at: seen.and_then(|s| s.started_at.clone()),

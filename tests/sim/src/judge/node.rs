@@ -186,6 +186,7 @@ impl World {
         if let Some(first) = first
             && first != container.id
             && !self.judge.removed_by_others.contains(&first)
+            && !self.machines.iter().any(|m| m.clone && m.node == container.node)
         {
             let text = format!("{id} was container {first} and is {} now", container.id);
             self.judge.object("3 once", text);

@@ -459,15 +459,7 @@ fn is_effective(state: &State, id: &InstanceId) -> bool {
 /// Whether an order says again what it said first.
 fn is_repeated(first: &RunOrder, again: &RunOrder) -> bool {
     let after = again.after.as_ref().and(first.after.clone());
-    let mut first = RunOrder { after, ..first.clone() };
-    // Whether it may bind the port that was asked for is in the first; a scheduler that
-    // was restarted meanwhile does not know.
-    for (port, again) in first.template.ports.iter_mut().zip(&again.template.ports) {
-        if !port.fixed && again.host_port == 0 {
-            port.host_port = 0;
-        }
-    }
-    *again == first
+    *again == RunOrder { after, ..first.clone() }
 }
 
 /// Too few remain ready.
