@@ -1,10 +1,13 @@
 //! The command line of the binary: one subcommand per role.
 
+mod runtime;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::roles::ctl::CtlArgs;
+pub use runtime::{RuntimeArgs, RuntimeKind};
 
 /// A mini Kubernetes in one binary.
 #[derive(Debug, Parser)]
@@ -85,13 +88,19 @@ pub struct AgentArgs {
     /// Where the node's key is kept [default: $XDG_STATE_HOME/kube-lite/agent-NODE]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Simulate so many nodes, called NAME-1, NAME-2 …; takes --runtime simulated
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub nodes: Option<u32>,
+    /// What runs the containers.
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
 }
 
 /// `kube-lite dev`
 #[derive(Args, Clone, Debug)]
 pub struct DevArgs {
     /// How many nodes
-    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub nodes: u32,
     /// Where the scheduler listens; the nodes' agents take the ports after it
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "HOST:PORT")]
@@ -99,7 +108,7 @@ pub struct DevArgs {
     /// A workload to deploy once all nodes are alive
     #[arg(long, value_name = "FILE")]
     pub deploy: Option<PathBuf>,
-    /// Where state is kept [default: $XDG_STATE_HOME/kube-lite/dev-PORT]
+    /// Where state is kept [default: $XDG_STATE_HOME/kube-lite/dev-PORT, or simulated-PORT]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Forget what was deployed before; the sandbox stays the same cluster
@@ -108,4 +117,7 @@ pub struct DevArgs {
     /// A browser origin that may use the API, e.g. http://localhost:5173; repeatable
     #[arg(long, value_name = "ORIGIN")]
     pub cors_origin: Vec<String>,
+    /// What runs the containers.
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
 }

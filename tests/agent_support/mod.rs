@@ -174,7 +174,7 @@ impl Bench {
     async fn launch(&self, name: &str, home: Option<PathBuf>, docker: DockerHandle) -> Node {
         let before = self.scheduler.registrations(name);
         let agent = start(AgentConfig {
-            scheduler_url: self.url.clone(),
+            scheduler: kube_lite::client::Client::new(&self.url).unwrap(),
             listen: "127.0.0.1:0".to_owned(),
             advertise: None,
             node_id: Some(name.into()),

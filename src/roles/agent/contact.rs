@@ -106,7 +106,11 @@ impl AgentCore {
             return self.out.actions.push(Action::Register(Box::new(request)));
         }
         self.contact.news_by = None;
-        let jitter = self.draw() % (self.timing.heartbeat_ms / 8).max(1);
+        // Many agents may have news at the same time, after a start or a deploy; they
+        // do not go on reporting at the same time.
+        let had_news = now < self.contact.beat_at;
+        let spread = self.timing.heartbeat_ms / if had_news { 1 } else { 8 };
+        let jitter = self.draw() % spread.max(1);
         self.contact.beat_at = now + self.timing.heartbeat_ms - jitter;
         self.contact.seq += 1;
         let snapshot = self.snapshot();

@@ -56,6 +56,27 @@ fn quiet_it_reports_about_every_three_seconds() {
 }
 
 #[test]
+fn those_that_had_news_together_do_not_go_on_together() {
+    let mut at: Vec<u64> = (0..40)
+        .map(|draw| {
+            let mut world = World::ready();
+            world.pass(10_000);
+            world.draw = draw;
+            world.start(&order("a", json!({})));
+            world.pass(300);
+            let before = world.beats();
+            while world.beats() == before {
+                world.pass(1);
+            }
+            world.now
+        })
+        .collect();
+    at.sort_unstable();
+    assert!(at[39] - at[0] > 2_000, "{at:?}");
+    assert!(at.windows(2).all(|pair| pair[1] - pair[0] < 700), "{at:?}");
+}
+
+#[test]
 fn several_changes_make_one_heartbeat_at_once() {
     let mut world = World::ready();
     world.pass(1_000);
