@@ -148,7 +148,6 @@ async fn a_thousand_nodes_are_a_playground() {
     sandbox.deploy(&web(1_000)).await;
     sandbox.ready("web", 1_000).await;
     let instances = sandbox.instances("web").await;
-    assert_eq!(per_node(&instances).len(), 1_000);
     let status = std::fs::read_to_string(format!("/proc/{}/status", sandbox.process.id()));
     let status = status.expect("its status");
     let threads = status.lines().find_map(|line| line.strip_prefix("Threads:")).expect("threads");

@@ -17,6 +17,7 @@ mod adopt;
 mod autonomy;
 mod contact;
 pub mod core;
+mod digest;
 pub mod docker;
 pub mod driver;
 pub mod fleet;

@@ -92,7 +92,10 @@ impl Handler for StubScheduler {
                 let seq = beat.seq;
                 heard.beats.insert(beat.node_id.to_string(), beat);
                 match self.status.swap(0, Ordering::SeqCst) {
-                    0 => Ok(Reply::json(200, &HeartbeatResponse { epoch: EPOCH, seq })),
+                    0 => Ok(Reply::json(
+                        200,
+                        &HeartbeatResponse { epoch: EPOCH, seq, digests: false },
+                    )),
                     status => Err(ApiError::new(status, "Test", "as the test says")),
                 }
             }

@@ -65,6 +65,7 @@ pub async fn start(scheduler: &Scheduler, node: &str) {
                 daemon: Some(DaemonId::from(format!("daemon of {node}").as_str())),
                 ..DockerStatus::default()
             },
+            same_as: None,
             containers: has.instances.values().cloned().collect(),
         }
     };

@@ -113,8 +113,8 @@ impl AgentCore {
         let jitter = self.draw() % spread.max(1);
         self.contact.beat_at = now + self.timing.heartbeat_ms - jitter;
         self.contact.seq += 1;
-        let snapshot = self.snapshot();
-        self.out.actions.push(Action::Heartbeat(Box::new(snapshot)));
+        let report = self.report();
+        self.out.actions.push(Action::Heartbeat(Box::new(report)));
     }
 
     pub(super) fn on_registered(&mut self, outcome: Result<Registration, CallError>) {
@@ -125,6 +125,7 @@ impl AgentCore {
                 let first = !self.contact.met;
                 self.contact.epoch = Some(response.epoch);
                 self.contact.met = true;
+                self.forget_digest();
                 self.contact.failures = 0;
                 self.contact.retry_at = self.now();
                 self.contact.beat_at = self.now();
@@ -143,6 +144,9 @@ impl AgentCore {
                 self.contact.failures = 0;
                 self.contact.retry_at = self.now();
                 self.contact.heard_at = self.now();
+                if self.digest_answered(seq, &response) {
+                    self.contact.beat_at = self.now();
+                }
                 self.acknowledged(seq);
                 if self.contact.epoch.is_some_and(|epoch| epoch < response.epoch) {
                     self.contact.epoch = None;

@@ -22,6 +22,8 @@ pub const WALL: u64 = 1_700_000_000_000;
 pub struct World {
     pub core: AgentCore,
     pub now: Millis,
+    /// The scheduler takes digests.
+    pub digests: bool,
     /// What each step draws.
     pub draw: u64,
     pub wake_at: Option<Millis>,
@@ -97,6 +99,7 @@ impl World {
         let mut world = Self {
             core: AgentCore::new(identity(), timing, remembered, 0),
             now: 0,
+            digests: false,
             draw: 0,
             wake_at: Some(0),
             open: Vec::new(),
@@ -168,7 +171,7 @@ impl World {
             self.beats += 1;
             self.last_beat = Some(*beat);
             let outcome = match self.scheduler_up {
-                true => Ok(HeartbeatResponse { epoch: EPOCH, seq }),
+                true => Ok(HeartbeatResponse { epoch: EPOCH, seq, digests: self.digests }),
                 false => Err(CallError::Unreachable("connection refused".into())),
             };
             replies.extend(self.give(Input::Beat { seq, outcome }));
