@@ -1,10 +1,13 @@
 //! The command line of the binary: one subcommand per role.
 
+mod runtime;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::roles::ctl::CtlArgs;
+pub use runtime::{RuntimeArgs, RuntimeKind};
 
 /// Says where the scheduler is, where `--server` or `--scheduler` do not.
 pub const SERVER_VARIABLE: &str = "KUBE_LITE_SERVER";
@@ -117,6 +120,12 @@ pub struct AgentArgs {
     /// Where the node's key is kept [default: $XDG_STATE_HOME/kube-lite/agent-NODE]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Simulate so many nodes, called NAME-1, NAME-2 …; takes --runtime simulated
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub nodes: Option<u32>,
+    /// What runs the containers.
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
 }
 
 /// `kube-lite dev`
@@ -132,7 +141,7 @@ pub struct DevArgs {
     /// A workload to deploy once all nodes are alive
     #[arg(long, value_name = "FILE")]
     pub deploy: Option<PathBuf>,
-    /// Where state is kept [default: $XDG_STATE_HOME/kube-lite/dev-PORT]
+    /// Where state is kept [default: $XDG_STATE_HOME/kube-lite/dev-PORT, or simulated-PORT]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Forget what was deployed before; the sandbox stays the same cluster
@@ -141,10 +150,13 @@ pub struct DevArgs {
     /// A browser origin that may use the API, e.g. http://localhost:5173; repeatable
     #[arg(long, value_name = "ORIGIN")]
     pub cors_origin: Vec<String>,
+    /// What runs the containers.
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
 }
 
 /// As many nodes as one machine can play.
 fn nodes(text: &str) -> Result<u32, String> {
-    let fits = text.parse().ok().filter(|nodes| (1..=1000).contains(nodes));
-    fits.ok_or_else(|| "expected a whole number from 1 to 1000".to_owned())
+    let fits = text.parse().ok().filter(|nodes| (1..=10_000).contains(nodes));
+    fits.ok_or_else(|| "expected a whole number from 1 to 10000".to_owned())
 }

@@ -57,6 +57,12 @@ impl Client {
         Ok(Self { base, transport: Transport::new(4, LARGEST_REPLY), timeout: TIMEOUT })
     }
 
+    /// The same, for many who share it: so many connections stay open unused.
+    pub fn with_connections(base: &str, idle: usize) -> Result<Self, ClientError> {
+        let transport = Transport::new(idle, LARGEST_REPLY);
+        Ok(Self { transport, ..Self::new(base)? })
+    }
+
     /// The same client with another limit for each answer.
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;

@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use kube_lite::cli::{Cli, Role};
+use kube_lite::cli::{Cli, Role, RuntimeKind};
 use kube_lite::roles::{agent, ctl, dev, scheduler};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
@@ -20,8 +21,18 @@ fn main() -> ExitCode {
     };
     match &cli.role {
         Role::Ctl(_) => log_to_stderr("warn", false),
+        // A thousand nodes have too much to tell: `ctl events`.
+        Role::Dev(args) if args.runtime.runtime == RuntimeKind::Simulated => {
+            log_to_stderr("error", true);
+        }
         Role::Dev(_) => log_to_stderr("warn,kube_lite::events=info", true),
+        Role::Agent(args) if args.nodes.is_some() => {
+            log_to_stderr("error,kube_lite=info,kube_lite::roles::agent::driver=error", false)
+        }
         Role::Scheduler(_) | Role::Agent(_) => log_to_stderr("info", false),
+    }
+    if !matches!(cli.role, Role::Ctl(_)) {
+        raise_descriptor_limit();
     }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
@@ -40,6 +51,13 @@ fn main() -> ExitCode {
     // Whatever still hangs (a Docker that does not answer) must not hold up the end.
     runtime.shutdown_background();
     outcome.unwrap_or_else(|error| failed(&error))
+}
+
+/// As many descriptors as the system grants: usually there is no reason to ask for
+/// fewer but programs that use `select`.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const HOUSES: [&str; 3] = ["src/model", "src/roles/scheduler", "src/roles/agent"];
 
 /// Files that may touch the world: they carry out what was decided.
-const SHELLS: [&str; 18] = [
+const SHELLS: [&str; 20] = [
     "src/roles/scheduler/dispatch.rs",
     "src/roles/scheduler/driver.rs",
     "src/roles/scheduler/recorder.rs",
@@ -24,11 +24,13 @@ const SHELLS: [&str; 18] = [
     "src/roles/agent/docker",
     "src/roles/agent/docker.rs",
     "src/roles/agent/driver.rs",
+    "src/roles/agent/fleet.rs",
     "src/roles/agent/health.rs",
     "src/roles/agent/heartbeat.rs",
     "src/roles/agent/home.rs",
     "src/roles/agent/runtime.rs",
     "src/roles/agent/server.rs",
+    "src/roles/agent/simulated.rs",
 ];
 
 /// Words that have no business in a decision.

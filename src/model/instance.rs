@@ -74,7 +74,7 @@ impl Health {
 }
 
 /// A port of the container and where it is reached on the host.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PublishedPort {
     /// The container's port.
@@ -89,7 +89,7 @@ pub struct PublishedPort {
 ///
 /// Ages (`…ForMs`) are from a monotonic clock and travel as durations; wall
 /// times (`startedAt`) are for display only and decide nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerInstance {
     /// Given by the scheduler; also the container's name.

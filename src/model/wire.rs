@@ -75,7 +75,7 @@ pub enum DockerState {
 }
 
 /// `POST /heartbeat`: a full snapshot of what the agent has, orders in flight
-/// included.
+/// included, or the word that it has not changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HeartbeatRequest {
@@ -92,6 +92,11 @@ pub struct HeartbeatRequest {
     pub synced: bool,
     /// Its Docker daemon.
     pub docker: DockerStatus,
+    /// A digest: but for ages, everything is as it was in the snapshot of this
+    /// number, which was taken in. Then `containers` is empty and `synced` false, so
+    /// that nobody could take it for a snapshot. Only for those who take digests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub same_as: Option<u64>,
     /// Everything it has.
     pub containers: Vec<ContainerInstance>,
 }
@@ -102,8 +107,12 @@ pub struct HeartbeatRequest {
 pub struct HeartbeatResponse {
     /// The scheduler's epoch.
     pub epoch: u64,
-    /// The largest `seq` it has taken in.
+    /// The largest `seq` it has taken in. A digest that is not among them is to be
+    /// followed by the full snapshot.
     pub seq: u64,
+    /// It takes digests.
+    #[serde(default)]
+    pub digests: bool,
 }
 
 /// Who an order is for and who gives it. If one of the four is not current at

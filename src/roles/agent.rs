@@ -9,15 +9,18 @@
 //! ```
 //!
 //! Pure: [`core`] and the files of rules beside it. Shells: [`driver`] (the
-//! task), [`docker`] (the daemon), `health` (probes), `heartbeat` (calls to the
+//! task), [`docker`] (the daemon), [`simulated`] (what may stand in for it),
+//! [`fleet`] (many simulated nodes in one process), `health` (probes), `heartbeat` (calls to the
 //! scheduler), [`server`] (calls from it), `home` (the data directory).
 
 mod adopt;
 mod autonomy;
 mod contact;
 pub mod core;
+mod digest;
 pub mod docker;
 pub mod driver;
+pub mod fleet;
 mod health;
 mod heartbeat;
 mod home;
@@ -31,6 +34,7 @@ pub mod probe;
 mod retention;
 pub mod runtime;
 pub mod server;
+pub mod simulated;
 mod snapshot;
 
 #[cfg(test)]
@@ -55,10 +59,12 @@ use core::{AgentCore, Identity};
 use docker::DockerHandle;
 use docker::connect::Endpoint;
 use driver::{AgentInbox, Driver};
+use fleet::{Fleet, FleetConfig};
 use home::Home;
 use message::Ending;
 use runtime::Runtime;
 use server::AgentServer;
+use simulated::fate::Settings;
 
 /// Numbers that only identify stay exact in any JSON reader below this.
 const INCARNATION_BITS: u32 = 53;
@@ -71,8 +77,8 @@ const CALL: Duration = Duration::from_secs(3);
 /// What an agent is told at its start.
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
-    /// Where the scheduler is: `http://host:port`.
-    pub scheduler_url: String,
+    /// The way to the scheduler; many agents may share its connections.
+    pub scheduler: Client,
     /// Where to listen: `host:port`, or `:port` for every interface; port 0: any.
     pub listen: String,
     /// `host:port` where others reach it, if that is something else.
@@ -112,7 +118,7 @@ pub async fn start(config: AgentConfig) -> anyhow::Result<RunningAgent> {
     if let Some(problem) = dns_label_problem(node.as_str()) {
         anyhow::bail!("the node id {:?} {problem}", node.as_str());
     }
-    let client = Client::new(&config.scheduler_url)?.with_timeout(CALL);
+    let client = config.scheduler.with_timeout(CALL);
     let listener = http::bind(&config.listen).await?;
     let address = listener.local_addr().context("the listening socket has no address")?;
     let home = Home::open(config.data_dir)?;
@@ -157,6 +163,17 @@ impl RunningAgent {
         &self.node
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&self) -> bool {
+        self.driver.is_finished()
+    }
+
+    /// Ends it as a power cut would: nothing is told to anybody.
+    pub fn kill(self) {
+        self.driver.abort();
+        self.server.abort();
+    }
+
     /// Waits until the agent ends by itself: another one has taken over its node.
     /// Can be dropped and called again.
     pub async fn ended(&mut self) -> Ending {
@@ -191,7 +208,13 @@ impl RunningAgent {
 /// When it cannot start, or was taken over.
 pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let mut stop = StopSignal::listen()?;
-    let (scheduler, from) = scheduler_of(args.scheduler)?;
+    let (scheduler, from) = scheduler_of(args.scheduler.as_deref())?;
+    if let Some(settings) = args.runtime.simulated()? {
+        return simulate(args, scheduler, settings, stop).await;
+    }
+    if args.nodes.is_some() {
+        anyhow::bail!("--nodes takes --runtime simulated: a machine with Docker is one node");
+    }
     let node = match args.node_id {
         Some(node) => NodeId::from(node),
         None => host_name().context("the host's name cannot be used; give --node-id")?,
@@ -203,7 +226,7 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let timing = Timing::default();
     let docker = DockerHandle::new(Endpoint::from_env()?, timing.clone());
     let mut agent = start(AgentConfig {
-        scheduler_url: scheduler.clone(),
+        scheduler: Client::new(&scheduler)?,
         listen: args.listen,
         advertise: args.advertise,
         node_id: Some(node),
@@ -234,16 +257,55 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
 }
 
 /// Whom to report to, and who says so.
-fn scheduler_of(given: Option<String>) -> anyhow::Result<(String, &'static str)> {
+fn scheduler_of(given: Option<&str>) -> anyhow::Result<(String, &'static str)> {
     let set = std::env::var(SERVER_VARIABLE).ok().filter(|text| !text.is_empty());
     match (given, set) {
-        (Some(given), _) => Ok((given, "--scheduler")),
+        (Some(given), _) => Ok((given.to_owned(), "--scheduler")),
         (None, Some(set)) => Ok((set, SERVER_VARIABLE)),
         (None, None) => anyhow::bail!(
             "no scheduler to report to; say where it is: --scheduler http://HOST:8080, or set \
              {SERVER_VARIABLE}"
         ),
     }
+}
+
+/// `kube-lite agent --runtime simulated`: one node or many, until told to stop.
+async fn simulate(
+    args: AgentArgs,
+    scheduler: String,
+    settings: Settings,
+    mut stop: StopSignal,
+) -> anyhow::Result<()> {
+    if args.advertise.is_some() || args.data_dir.is_some() {
+        anyhow::bail!(
+            "simulated nodes keep nothing and are known by the address they come from; leave out \
+             --advertise and --data-dir"
+        );
+    }
+    let name = match args.node_id {
+        Some(name) => name,
+        None => host_name()?.to_string(),
+    };
+    let nodes = match args.nodes {
+        None => vec![name.into()],
+        Some(count) => (1..=count).map(|number| format!("{name}-{number}").into()).collect(),
+    };
+    let count = nodes.len();
+    let mut fleet = Fleet::start(FleetConfig {
+        scheduler_url: scheduler.clone(),
+        listen: args.listen,
+        nodes,
+        settings,
+        timing: Timing::default(),
+    })
+    .await?;
+    tracing::info!("simulating {count} nodes, which report to {}", scheduler);
+    tokio::select! {
+        () = stop.told() => tracing::info!("stopping; the simulated containers go with it"),
+        () = fleet.live() => {}
+    }
+    fleet.end().await;
+    Ok(())
 }
 
 /// The host's name as a node's: lower case, without its domain.

@@ -1,5 +1,5 @@
-//! The sandbox: a scheduler and N agents in one process, on one Docker daemon.
-//! It takes its containers with it when it ends.
+//! The sandbox: a scheduler and N agents in one process, on one Docker daemon or
+//! on none. It takes its containers with it when it ends.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -15,8 +15,10 @@ use crate::model::view::{NodeStatus, WorkloadView};
 use crate::model::{ClusterId, NodeId, Reason, Timing};
 use crate::paths::state_dir;
 use crate::roles::agent::docker::{DockerHandle, connect::Endpoint};
+use crate::roles::agent::fleet::{Fleet, FleetConfig};
 use crate::roles::agent::message::Ending;
 use crate::roles::agent::runtime::Runtime;
+use crate::roles::agent::simulated::fate::Settings;
 use crate::roles::agent::{self, AgentConfig, RunningAgent};
 use crate::roles::ctl::{render::words::count, spec_file};
 use crate::roles::scheduler::durable::Meta;
@@ -34,6 +36,8 @@ macro_rules! say {
     }};
 }
 
+/// More make sense without Docker only.
+const MOST_ON_DOCKER: u32 = 1_000;
 /// The end, containers included, takes at most this long.
 const END: Duration = Duration::from_secs(14);
 
@@ -42,26 +46,39 @@ const END: Duration = Duration::from_secs(14);
 /// # Errors
 /// When the sandbox cannot start.
 pub async fn run(args: DevArgs) -> anyhow::Result<()> {
+    let settings = args.runtime.simulated()?;
+    let simulated = settings.is_some();
+    if settings.is_none() && args.nodes > MOST_ON_DOCKER {
+        anyhow::bail!(
+            "--nodes {} is too many for one Docker daemon, {MOST_ON_DOCKER} at most; nodes without \
+             Docker: --runtime simulated",
+            args.nodes
+        );
+    }
     let mut stop = StopSignal::listen()?.or_hang_up()?;
     let spec = match &args.deploy {
         None => None,
         Some(file) => Some(read_spec(file)?),
     };
     let began = Instant::now();
-    let Some(sandbox) = Sandbox::start(&args, &mut stop).await? else {
+    let Some(mut sandbox) = Sandbox::start(&args, settings, &mut stop).await? else {
         say!("stopped before it had started");
         return Ok(());
     };
     let url = format!("http://{}", sandbox.scheduler.local_addr());
     say!(
         "kube-lite dev: {}, API at {url} ({} ms)",
-        count(args.nodes.into(), "node"),
+        count(args.nodes.into(), if simulated { "simulated node" } else { "node" }),
         began.elapsed().as_millis()
     );
+    if simulated {
+        say!("nothing runs in fact; to see what would: {url}/");
+    }
     say!("state is kept in {} (--fresh forgets it)", sandbox.directory.display());
     let outcome = tokio::select! {
         () = stop.told() => Ok(()),
         failed = attend(&url, &args, spec) => failed,
+        () = sandbox.nodes.live() => Ok(()),
     };
     say!("stopping; the containers go with it (Ctrl-C again: leave at once)");
     tokio::select! {
@@ -177,28 +194,68 @@ async fn until_ready(client: &Client, name: &str) -> anyhow::Result<WorkloadView
     }
 }
 
+/// The agents of a sandbox.
+enum Nodes {
+    /// All on one Docker daemon.
+    Docker(Vec<RunningAgent>),
+    /// On none.
+    Simulated(Box<Fleet>),
+}
+
+impl Nodes {
+    /// What they do by themselves, for as long as it is polled.
+    async fn live(&mut self) {
+        match self {
+            Nodes::Docker(_) => std::future::pending().await,
+            Nodes::Simulated(fleet) => fleet.live().await,
+        }
+    }
+
+    /// Ends them and their containers.
+    async fn end(self) -> Vec<Ending> {
+        match self {
+            Nodes::Docker(agents) => {
+                let agents = agents.into_iter().map(|agent| agent.shutdown(true));
+                futures_util::future::join_all(agents).await
+            }
+            Nodes::Simulated(fleet) => {
+                fleet.end().await;
+                vec![Ending::Asked]
+            }
+        }
+    }
+}
+
 /// A scheduler and its agents.
 struct Sandbox {
     scheduler: RunningScheduler,
-    agents: Vec<RunningAgent>,
+    nodes: Nodes,
     directory: PathBuf,
 }
 
 impl Sandbox {
     /// Starts everything; `None` when told to stop before anything could run a
     /// container. What has been started when something fails is ended again.
-    async fn start(args: &DevArgs, stop: &mut StopSignal) -> anyhow::Result<Option<Self>> {
+    async fn start(
+        args: &DevArgs,
+        settings: Option<Settings>,
+        stop: &mut StopSignal,
+    ) -> anyhow::Result<Option<Self>> {
         let port = args.listen.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
         let port = port.with_context(|| {
             format!("--listen takes HOST:PORT, with a port up to 65535, not {:?}", args.listen)
         })?;
         let directory = match &args.data_dir {
             Some(directory) => directory.clone(),
+            // What was deployed to a thousand pretended nodes must not come back
+            // on the one real one.
+            None if settings.is_some() => state_dir(&format!("simulated-{port}"))?,
             None => state_dir(&format!("dev-{port}"))?,
         };
         let cluster = cluster_of(&directory, args.fresh)?;
         let timing = Timing::default();
-        let docker = DockerHandle::new(Endpoint::from_env()?, timing.clone());
+        let endpoint = Endpoint::from_env();
+        let endpoint = if settings.is_some() { endpoint.unwrap_or_default() } else { endpoint? };
         let scheduler = scheduler::start(SchedulerConfig {
             listen: args.listen.clone(),
             data_dir: Some(directory.clone()),
@@ -209,6 +266,24 @@ impl Sandbox {
             record: Some(Ring::default()),
         })
         .await?;
+        let url = format!("http://{}", scheduler.local_addr());
+        if let Some(settings) = settings {
+            let nodes = (1..=args.nodes).map(node_id).collect();
+            let listen = "127.0.0.1:0".to_owned();
+            let config = FleetConfig { scheduler_url: url, listen, nodes, settings, timing };
+            return match Fleet::start(config).await {
+                Ok(fleet) => Ok(Some(Self {
+                    scheduler,
+                    nodes: Nodes::Simulated(Box::new(fleet)),
+                    directory,
+                })),
+                Err(error) => {
+                    scheduler.shutdown().await;
+                    Err(error)
+                }
+            };
+        }
+        let docker = DockerHandle::new(endpoint, timing.clone());
         let mut clearing = std::pin::pin!(remove_leftovers(&docker, &cluster));
         tokio::select! {
             () = &mut clearing => {}
@@ -219,15 +294,15 @@ impl Sandbox {
                 return Ok(None);
             }
         }
-        let url = format!("http://{}", scheduler.local_addr());
-        let mut sandbox = Self { scheduler, agents: Vec::new(), directory };
+        let client = Client::new(&url)?;
+        let mut agents = Vec::new();
         for number in 1..=args.nodes {
             let listen = match port {
                 0 => 0,
                 port => port.checked_add(number as u16).unwrap_or(0),
             };
             let config = |port: u16| AgentConfig {
-                scheduler_url: url.clone(),
+                scheduler: client.clone(),
                 listen: format!("127.0.0.1:{port}"),
                 advertise: None,
                 node_id: Some(node_id(number)),
@@ -241,24 +316,21 @@ impl Sandbox {
                 started => started,
             };
             match started {
-                Ok(agent) => sandbox.agents.push(agent),
+                Ok(agent) => agents.push(agent),
                 Err(error) => {
-                    sandbox.end().await;
+                    Self { scheduler, nodes: Nodes::Docker(agents), directory }.end().await;
                     return Err(error);
                 }
             }
         }
-        Ok(Some(sandbox))
+        Ok(Some(Self { scheduler, nodes: Nodes::Docker(agents), directory }))
     }
 
     /// Stops deciding first, so that nothing is started again, and then all
     /// containers at once.
     async fn end(self) {
         self.scheduler.stop_deciding();
-        let agents = self.agents.into_iter().map(|agent| agent.shutdown(true));
-        let everything = async {
-            tokio::join!(futures_util::future::join_all(agents), self.scheduler.shutdown()).0
-        };
+        let everything = async { tokio::join!(self.nodes.end(), self.scheduler.shutdown()).0 };
         let endings = timeout(END, everything).await.unwrap_or_default();
         let left: Vec<String> = endings
             .iter()

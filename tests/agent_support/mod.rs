@@ -92,7 +92,10 @@ impl Handler for StubScheduler {
                 let seq = beat.seq;
                 heard.beats.insert(beat.node_id.to_string(), beat);
                 match self.status.swap(0, Ordering::SeqCst) {
-                    0 => Ok(Reply::json(200, &HeartbeatResponse { epoch: EPOCH, seq })),
+                    0 => Ok(Reply::json(
+                        200,
+                        &HeartbeatResponse { epoch: EPOCH, seq, digests: false },
+                    )),
                     status => Err(ApiError::new(status, "Test", "as the test says")),
                 }
             }
@@ -174,7 +177,7 @@ impl Bench {
     async fn launch(&self, name: &str, home: Option<PathBuf>, docker: DockerHandle) -> Node {
         let before = self.scheduler.registrations(name);
         let agent = start(AgentConfig {
-            scheduler_url: self.url.clone(),
+            scheduler: kube_lite::client::Client::new(&self.url).unwrap(),
             listen: "127.0.0.1:0".to_owned(),
             advertise: None,
             node_id: Some(name.into()),

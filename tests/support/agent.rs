@@ -67,6 +67,7 @@ pub async fn start(scheduler: &Scheduler, node: &str) -> JoinHandle<()> {
                 daemon: Some(DaemonId::from(format!("daemon of {node}").as_str())),
                 ..DockerStatus::default()
             },
+            same_as: None,
             containers: has.instances.values().cloned().collect(),
         }
     };

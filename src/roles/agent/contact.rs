@@ -106,11 +106,15 @@ impl AgentCore {
             return self.out.actions.push(Action::Register(Box::new(request)));
         }
         self.contact.news_by = None;
-        let jitter = self.draw() % (self.timing.heartbeat_ms / 8).max(1);
+        // Many agents may have news at the same time, after a start or a deploy; they
+        // do not go on reporting at the same time.
+        let had_news = now < self.contact.beat_at;
+        let spread = self.timing.heartbeat_ms / if had_news { 1 } else { 8 };
+        let jitter = self.draw() % spread.max(1);
         self.contact.beat_at = now + self.timing.heartbeat_ms - jitter;
         self.contact.seq += 1;
-        let snapshot = self.snapshot();
-        self.out.actions.push(Action::Heartbeat(Box::new(snapshot)));
+        let report = self.report();
+        self.out.actions.push(Action::Heartbeat(Box::new(report)));
     }
 
     pub(super) fn on_registered(&mut self, outcome: Result<Registration, CallError>) {
@@ -121,6 +125,7 @@ impl AgentCore {
                 let first = !self.contact.met;
                 self.contact.epoch = Some(response.epoch);
                 self.contact.met = true;
+                self.forget_digest();
                 self.contact.failures = 0;
                 self.contact.retry_at = self.now();
                 self.contact.beat_at = self.now();
@@ -139,6 +144,9 @@ impl AgentCore {
                 self.contact.failures = 0;
                 self.contact.retry_at = self.now();
                 self.contact.heard_at = self.now();
+                if self.digest_answered(seq, &response) {
+                    self.contact.beat_at = self.now();
+                }
                 self.acknowledged(seq);
                 if self.contact.epoch.is_some_and(|epoch| epoch < response.epoch) {
                     self.contact.epoch = None;

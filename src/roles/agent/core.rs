@@ -14,6 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::contact::Contact;
+use super::digest::{Digest, is_news};
 use super::images::ImageWork;
 use super::instance::Instance;
 use super::lifecycle::Stray;
@@ -59,6 +60,7 @@ pub struct AgentCore {
     pub(super) timing: Timing,
     pub(super) cluster: Option<Remembered>,
     pub(super) contact: Contact,
+    pub(super) digest: Digest,
     pub(super) docker: DockerWatch,
     /// A complete listing of this cluster's containers has been taken in.
     pub(super) synced: bool,
@@ -102,6 +104,7 @@ impl AgentCore {
             timing,
             cluster: remembered,
             contact: Contact::new(now),
+            digest: Digest::default(),
             docker: DockerWatch {
                 status: DockerStatus {
                     state: DockerState::Away,
@@ -143,6 +146,9 @@ impl AgentCore {
             return std::mem::take(&mut self.out);
         }
         self.notice_pause();
+        if is_news(&input) {
+            self.may_change();
+        }
         self.take(input);
         if !self.ended {
             self.pass_time();

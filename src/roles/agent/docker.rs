@@ -27,7 +27,6 @@ use super::runtime::Report;
 use crate::model::wire::labels;
 use crate::model::{ClusterId, NodeId, Timing};
 pub use connect::Endpoint;
-pub use logs::LogStream;
 use pull::Pulls;
 use trouble::{Trouble, within};
 use watch::Watch;

@@ -11,7 +11,6 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::core::AgentCore;
-use super::health;
 use super::heartbeat;
 use super::home::Home;
 use super::message::{
@@ -161,7 +160,7 @@ impl Driver {
     pub async fn run(mut self) -> Ending {
         let (runtime, report) = (self.runtime.clone(), self.report.clone());
         self.tasks.spawn(async move { runtime.watch(&report).await });
-        let mut inputs = Vec::with_capacity(BATCH);
+        let mut inputs = Vec::new();
         loop {
             let deadline = self.wake_at.map(|at| self.started + Duration::from_millis(at));
             let asleep = async {
@@ -256,11 +255,14 @@ impl Driver {
                 runtime.expect(&action);
                 self.tasks.spawn(async move { runtime.carry_out(action, &report).await })
             }
-            Action::Probe(probe) => self.tasks.spawn(async move {
-                let outcome = health::probe(&probe).await;
-                let (id, container_id) = (probe.id, probe.container_id);
-                let _ = report.send(Input::Probed { id, container_id, outcome }).await;
-            }),
+            Action::Probe(probe) => {
+                let runtime = self.runtime.clone();
+                self.tasks.spawn(async move {
+                    let outcome = runtime.probe(&probe).await;
+                    let (id, container_id) = (probe.id, probe.container_id);
+                    let _ = report.send(Input::Probed { id, container_id, outcome }).await;
+                })
+            }
             Action::Remember(remembered) => {
                 if let Err(error) = self.home.remember(remembered) {
                     tracing::warn!(node = self.node, "the cluster is not kept: {error:#}");

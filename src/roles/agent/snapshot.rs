@@ -12,6 +12,12 @@ use crate::model::{ContainerInstance, Health, InstanceId, Phase, PublishedPort, 
 impl AgentCore {
     /// Everything this agent has, as of now.
     pub fn snapshot(&self) -> HeartbeatRequest {
+        let containers = self.instances.values().map(|instance| self.describe(instance)).collect();
+        HeartbeatRequest { containers, ..self.head() }
+    }
+
+    /// What a heartbeat says about the agent itself.
+    pub(super) fn head(&self) -> HeartbeatRequest {
         HeartbeatRequest {
             node_id: self.identity.node.clone(),
             incarnation: self.identity.incarnation,
@@ -19,7 +25,8 @@ impl AgentCore {
             seq: self.contact.seq,
             synced: self.synced,
             docker: self.docker_status(),
-            containers: self.instances.values().map(|instance| self.describe(instance)).collect(),
+            same_as: None,
+            containers: Vec::new(),
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod adoption;
 mod contact;
+mod digest;
 mod images;
 mod life;
 mod orders;

@@ -426,7 +426,7 @@ fn number(text: &str) -> Result<u64, String> {
 }
 
 /// A length of time as people write it; a bare number is seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     let wanted = "expected a time such as 90s, 5m or 1h30m";
     let parsed = match text.parse::<u64>() {

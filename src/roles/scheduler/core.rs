@@ -393,7 +393,9 @@ impl Core {
         let id = instance.id.clone();
         self.state.cohorts.entry(instance.workload.clone()).or_default().ids.insert(id.clone());
         if let Some(slot) = self.state.nodes.get_mut(&instance.node) {
-            Arc::make_mut(slot).instances.insert(id.clone());
+            let node = Arc::make_mut(slot);
+            node.instances.insert(id.clone());
+            node.settled_in = None;
         }
         self.state.instances.insert(id.clone(), Arc::new(instance));
         self.recount(&id);

@@ -457,6 +457,7 @@ fn node_of(id: NodeId, record: NodeRecord, now: u64) -> Node {
         former: Vector::new(),
         seq: 0,
         synced: false,
+        settled_in: None,
         status: if record.was_alive { NodeStatus::Unknown } else { NodeStatus::Dead },
         heard_at: now,
         heard: false,

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::core::{Core, Deadline};
 use super::registry::superseded;
 use super::replica::{Ending, Verdict, judge};
-use super::state::{Delivery, Done, Failure, Instance, Seen, Share, Stop, StopCause};
+use super::state::{Delivery, Done, Failure, Instance, Node, Seen, Share, Stop, StopCause};
 use crate::model::view::NodeStatus;
 use crate::model::wire::{DockerState, HeartbeatRequest, HeartbeatResponse};
 use crate::model::{ApiError, ContainerInstance, Health, InstanceId, Phase, Reason};
@@ -51,7 +51,9 @@ impl Core {
         if request.incarnation != node.incarnation {
             return unknown(format!("this life of node {} is not known", node.id));
         }
-        if request.seq > node.seq || planted(Fault::OldNewsCounts) {
+        if let Some(same_as) = request.same_as {
+            self.take_digest(&node, same_as, request);
+        } else if request.seq > node.seq || planted(Fault::OldNewsCounts) {
             self.take_snapshot(&node.id, request);
         } else if request.seq == node.seq && node.status == NodeStatus::Alive {
             // The last one said again: proof of life, no news. One that a later
@@ -60,7 +62,23 @@ impl Core {
             self.edit_node(&node.id, |node| node.heard_at = now);
         }
         let seq = self.state.nodes.get(&node.id).map_or(0, |n| n.seq);
-        Ok(HeartbeatResponse { epoch: self.state.epoch, seq })
+        Ok(HeartbeatResponse { epoch: self.state.epoch, seq, digests: true })
+    }
+
+    /// Nothing has changed since that snapshot, says the agent. If nothing was open
+    /// then and nothing has been ordered since, there is nothing to compare;
+    /// otherwise the digest is not taken in, and everything is sent.
+    fn take_digest(&mut self, node: &Node, same_as: u64, request: HeartbeatRequest) {
+        let usable = node.settled_in == Some(same_as)
+            && node.status == NodeStatus::Alive
+            && node.synced
+            && !node.lost
+            && request.docker.state == DockerState::Ok
+            && request.seq > node.seq;
+        if usable {
+            self.node_heard(&node.id, request.docker, request.seq, true);
+            self.node_answered_for(&node.id);
+        }
     }
 
     fn take_snapshot(&mut self, node: &crate::model::NodeId, request: HeartbeatRequest) {
@@ -82,12 +100,17 @@ impl Core {
         // The node counts again before its instances are looked at, so that a
         // returned one is judged by what it is now.
         self.node_heard(node, docker, seq, synced);
+        let mut settled = complete;
         for id in &expected {
             match listed.remove(id) {
-                Some(report) => self.take_report(id, report),
-                None => self.take_absence(id, incarnation, seq, complete),
+                Some(report) => settled &= self.take_report(id, report),
+                None => {
+                    settled = false;
+                    self.take_absence(id, incarnation, seq, complete);
+                }
             }
         }
+        settled &= listed.is_empty();
         for (id, report) in listed {
             match self.state.instances.get(&id) {
                 // The same id on two nodes can only be a copy of a disk; the one
@@ -102,14 +125,16 @@ impl Core {
                 None => self.adopt(report),
             }
         }
+        self.edit_node(node, |node| node.settled_in = settled.then_some(seq));
         if complete {
             self.node_answered_for(node);
         }
     }
 
-    /// A known instance was listed.
-    fn take_report(&mut self, id: &InstanceId, report: ContainerInstance) {
-        let Some(before) = self.state.instances.get(id).cloned() else { return };
+    /// A known instance was listed. Returns whether nothing about it is open: it
+    /// is known as it was told, and runs or is over.
+    fn take_report(&mut self, id: &InstanceId, report: ContainerInstance) -> bool {
+        let Some(before) = self.state.instances.get(id).cloned() else { return false };
         let now = self.state.now;
         let mut seen = seen(report, now);
         if let Some(old) = &before.seen {
@@ -118,12 +143,13 @@ impl Core {
                 if old.phase.is_final() && !seen.phase.is_final() {
                     self.end_again(&before);
                 }
-                return;
+                return false;
             }
             steady_since(&mut seen, old);
         }
+        let settled = seen.phase >= Phase::Running;
         if before.seen.as_ref() == Some(&seen) && before.run == Delivery::Confirmed {
-            return;
+            return settled;
         }
         let ended = seen.phase.is_final() && !before.is_over() && !planted(Fault::ExitIsSkipped);
         self.note_progress(&before, &seen);
@@ -131,7 +157,7 @@ impl Core {
             instance.seen = Some(seen);
             instance.run = Delivery::Confirmed;
         });
-        let Some(after) = self.state.instances.get(id).cloned() else { return };
+        let Some(after) = self.state.instances.get(id).cloned() else { return false };
         if after.share.running && !before.share.running && !after.holds_ports {
             self.claim_asked_ports(id, &[]);
         }
@@ -142,6 +168,7 @@ impl Core {
         if ended {
             self.instance_ended(&after);
         }
+        settled
     }
 
     /// What was over has a container that runs or is about to.

@@ -47,6 +47,7 @@ impl Core {
                     former: Vector::new(),
                     seq: 0,
                     synced: false,
+                    settled_in: None,
                     status: NodeStatus::Alive,
                     heard_at: now,
                     heard: true,
@@ -74,6 +75,7 @@ impl Core {
                 let restarted = known.incarnation != request.incarnation;
                 let was = known.status;
                 self.edit_node(&id, |node| {
+                    node.settled_in = None;
                     if restarted {
                         node.former.retain(|former| *former != request.incarnation);
                         if node.incarnation != 0 {

@@ -387,6 +387,9 @@ pub struct Node {
     pub seq: u64,
     /// Whether a synced snapshot of this incarnation was taken in.
     pub synced: bool,
+    /// The last full snapshot, if it was complete and left nothing open: all that
+    /// is known to be here was in it, and runs or is over. A digest may refer to it.
+    pub settled_in: Option<u64>,
     /// Whether it is heard.
     pub status: NodeStatus,
     /// When it was last heard.

@@ -449,6 +449,7 @@ impl World {
             seq: agent.seq,
             synced,
             docker: docker_status(agent, now),
+            same_as: None,
             containers,
         }
     }

@@ -22,6 +22,12 @@ pub enum Endpoint {
     Tcp(String),
 }
 
+impl Default for Endpoint {
+    fn default() -> Self {
+        Endpoint::Unix("/var/run/docker.sock".to_owned())
+    }
+}
+
 impl Endpoint {
     /// From `DOCKER_HOST`, else the default socket.
     ///
@@ -30,7 +36,7 @@ impl Endpoint {
     pub fn from_env() -> anyhow::Result<Self> {
         match std::env::var("DOCKER_HOST") {
             Ok(text) if !text.is_empty() => Self::parse(&text),
-            _ => Ok(Endpoint::Unix("/var/run/docker.sock".to_owned())),
+            _ => Ok(Self::default()),
         }
     }
 

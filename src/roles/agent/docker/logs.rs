@@ -1,40 +1,14 @@
 //! A container's log as plain bytes: Docker's frames taken off, both streams.
 
-use std::pin::Pin;
-
 use bollard::container::LogOutput;
 use bollard::query_parameters::LogsOptionsBuilder;
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _};
-use serde::Serialize;
+use futures_util::{StreamExt as _, stream};
 
 use super::trouble::{Trouble, within};
 use super::{DockerRuntime, LOOK};
 use crate::model::ApiError;
-use crate::roles::agent::runtime::LogQuery;
-
-/// A log that has begun to flow.
-pub struct LogStream {
-    first: Option<Bytes>,
-    rest: Pin<Box<dyn Stream<Item = Result<Bytes, Trouble>> + Send>>,
-}
-
-impl std::fmt::Debug for LogStream {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("LogStream")
-    }
-}
-
-impl LogStream {
-    /// The next bytes, or why there are no more although the log goes on.
-    pub async fn next(&mut self) -> Option<Result<Bytes, String>> {
-        if let Some(first) = self.first.take() {
-            return Some(Ok(first));
-        }
-        let piece = self.rest.next().await?;
-        Some(piece.map_err(|trouble| trouble.to_string()))
-    }
-}
+use crate::roles::agent::runtime::{LogLine, LogQuery, LogSource};
 
 impl DockerRuntime {
     /// Opens a container's log. What ends at once with an error is an error.
@@ -42,7 +16,7 @@ impl DockerRuntime {
         &self,
         container_id: &str,
         query: LogQuery,
-    ) -> Result<LogStream, ApiError> {
+    ) -> Result<LogSource, ApiError> {
         let client = self.daemon.client().await.map_err(|trouble| refusal(&trouble))?;
         let tail = query.tail.map_or_else(|| "all".to_owned(), |lines| lines.to_string());
         let options = LogsOptionsBuilder::new()
@@ -61,14 +35,16 @@ impl DockerRuntime {
                 (Err(error), _) => Err(Trouble::from(error)),
             })
             .boxed();
+        let told = |piece: Result<Bytes, Trouble>| piece.map_err(|trouble| trouble.to_string());
         if query.follow {
-            return Ok(LogStream { first: None, rest });
+            return Ok(LogSource::new(rest.map(told)));
         }
         let first = match within(LOOK, async { rest.next().await.transpose() }).await {
             Ok(first) => first,
             Err(trouble) => return Err(refusal(&trouble)),
         };
-        Ok(LogStream { first, rest })
+        let first = stream::iter(first.map(Ok));
+        Ok(LogSource::new(first.chain(rest).map(told)))
     }
 }
 
@@ -88,14 +64,6 @@ struct Marker {
 struct Part {
     at: String,
     text: Vec<u8>,
-}
-
-/// A line as it is told.
-#[derive(Serialize)]
-struct Line<'a> {
-    stream: &'a str,
-    at: &'a str,
-    line: &'a str,
 }
 
 impl Marker {
@@ -123,9 +91,8 @@ impl Part {
     fn tell(&mut self, stream: &str, told: &mut Vec<u8>) {
         let text = String::from_utf8_lossy(&self.text);
         let line = text.strip_suffix('\n').unwrap_or(&text);
-        let line = Line { stream, at: &self.at, line: line.strip_suffix('\r').unwrap_or(line) };
-        told.extend(serde_json::to_vec(&line).unwrap_or_default());
-        told.push(b'\n');
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        LogLine { stream, at: &self.at, line }.write(told);
         self.text.clear();
     }
 }

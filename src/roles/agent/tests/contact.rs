@@ -56,6 +56,27 @@ fn quiet_it_reports_about_every_three_seconds() {
 }
 
 #[test]
+fn those_that_had_news_together_do_not_go_on_together() {
+    let mut at: Vec<u64> = (0..40)
+        .map(|draw| {
+            let mut world = World::ready();
+            world.pass(10_000);
+            world.draw = draw;
+            world.start(&order("a", json!({})));
+            world.pass(300);
+            let before = world.beats();
+            while world.beats() == before {
+                world.pass(1);
+            }
+            world.now
+        })
+        .collect();
+    at.sort_unstable();
+    assert!(at[39] - at[0] > 2_000, "{at:?}");
+    assert!(at.windows(2).all(|pair| pair[1] - pair[0] < 700), "{at:?}");
+}
+
+#[test]
 fn several_changes_make_one_heartbeat_at_once() {
     let mut world = World::ready();
     world.pass(1_000);
@@ -84,7 +105,7 @@ fn one_heartbeat_at_a_time_and_news_follow_the_answer() {
     let Some(Action::Heartbeat(beat)) = step.actions.first() else { panic!("{step:?}") };
     world.now += 6_000;
     assert_eq!(give(&mut world, Input::Tick).actions, [], "still waiting");
-    let outcome = Ok(HeartbeatResponse { epoch: EPOCH, seq: beat.seq });
+    let outcome = Ok(HeartbeatResponse { epoch: EPOCH, seq: beat.seq, digests: false });
     let step = give(&mut world, Input::Beat { seq: beat.seq, outcome });
     assert!(matches!(step.actions[..], [Action::Heartbeat(_)]), "{step:?}");
 }
@@ -120,7 +141,7 @@ fn a_newer_epoch_in_an_answer_makes_it_register_again() {
     let mut world = World::ready();
     world.give(Input::Beat {
         seq: 99,
-        outcome: Ok(HeartbeatResponse { epoch: EPOCH + 1, seq: 99 }),
+        outcome: Ok(HeartbeatResponse { epoch: EPOCH + 1, seq: 99, digests: false }),
     });
     assert_eq!(registrations(&world), 1);
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::world::*;
 use crate::model::wire::{HeartbeatResponse, RegisterResponse, RunOrder, RunRequest, StopRequest};
-use crate::model::{InstanceId, Phase, Reason, Timing};
+use crate::model::{ContainerInstance, InstanceId, Phase, Reason, Timing};
 use crate::roles::agent::core::{AgentCore, Identity};
 use crate::roles::agent::message::*;
 
@@ -68,6 +68,8 @@ struct Sim {
     stopped: BTreeSet<InstanceId>,
     phases: BTreeMap<InstanceId, Phase>,
     actions: u64,
+    /// The last full snapshot the scheduler was told: its number, what was in it, when.
+    believed: (u64, Vec<ContainerInstance>, u64),
 }
 
 fn web(number: u8) -> RunOrder {
@@ -108,6 +110,7 @@ impl Sim {
             stopped: BTreeSet::new(),
             phases: BTreeMap::new(),
             actions: 0,
+            believed: (0, Vec::new(), 0),
         };
         sim.report_docker();
         sim
@@ -173,13 +176,35 @@ impl Sim {
         if !self.scheduler_up {
             return Err(CallError::Unreachable("refused".into()));
         }
+        let taken_in = match beat.same_as {
+            Some(seq) => self.believed.0 == seq,
+            None => {
+                self.believed = (beat.seq, beat.containers.clone(), self.now);
+                true
+            }
+        };
+        if !taken_in {
+            return Ok(HeartbeatResponse { epoch: EPOCH, seq: beat.seq - 1, digests: true });
+        }
+        // Whether told in full or not, what is believed is what is.
+        let aged = |container: &ContainerInstance, by: u64| {
+            let by = if container.phase == Phase::Running { by } else { 0 };
+            ContainerInstance {
+                running_for_ms: container.running_for_ms.map(|age| age + by),
+                healthy_for_ms: container.healthy_for_ms.map(|age| age + by),
+                ..container.clone()
+            }
+        };
+        let (_, told, at) = &self.believed;
+        let believed: Vec<_> = told.iter().map(|told| aged(told, self.now - at)).collect();
+        assert_eq!(believed, self.core.snapshot().containers);
         for told in &beat.containers {
             if told.phase.is_final() {
                 self.owed.remove(&told.id);
                 self.told.insert(told.id.clone());
             }
         }
-        Ok(HeartbeatResponse { epoch: EPOCH, seq: beat.seq })
+        Ok(HeartbeatResponse { epoch: EPOCH, seq: beat.seq, digests: true })
     }
 
     fn listing(&self) -> Vec<Observed> {

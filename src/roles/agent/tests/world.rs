@@ -22,6 +22,10 @@ pub const WALL: u64 = 1_700_000_000_000;
 pub struct World {
     pub core: AgentCore,
     pub now: Millis,
+    /// The scheduler takes digests.
+    pub digests: bool,
+    /// What each step draws.
+    pub draw: u64,
     pub wake_at: Option<Millis>,
     /// Actions nobody has answered yet, in order. Heartbeats are answered at once
     /// while `scheduler_up`.
@@ -95,6 +99,8 @@ impl World {
         let mut world = Self {
             core: AgentCore::new(identity(), timing, remembered, 0),
             now: 0,
+            digests: false,
+            draw: 0,
             wake_at: Some(0),
             open: Vec::new(),
             last_beat: None,
@@ -152,7 +158,7 @@ impl World {
 
     /// Takes one step. Heartbeats are answered at once, or are lost.
     pub fn give(&mut self, input: Input) -> Vec<(Ticket, Result<OrderAccepted, ApiError>)> {
-        let moment = Moment { now_ms: self.now, wall_ms: WALL + self.now, draw: 0 };
+        let moment = Moment { now_ms: self.now, wall_ms: WALL + self.now, draw: self.draw };
         let step = self.core.step(moment, input);
         self.wake_at = step.wake_at;
         let mut replies = step.replies;
@@ -165,7 +171,7 @@ impl World {
             self.beats += 1;
             self.last_beat = Some(*beat);
             let outcome = match self.scheduler_up {
-                true => Ok(HeartbeatResponse { epoch: EPOCH, seq }),
+                true => Ok(HeartbeatResponse { epoch: EPOCH, seq, digests: self.digests }),
                 false => Err(CallError::Unreachable("connection refused".into())),
             };
             replies.extend(self.give(Input::Beat { seq, outcome }));
