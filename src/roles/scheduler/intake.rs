@@ -78,6 +78,10 @@ impl Core {
         if usable {
             self.node_heard(&node.id, request.docker, request.seq, true);
             self.node_answered_for(&node.id);
+        } else if request.seq >= node.seq && node.status == NodeStatus::Alive {
+            // Proof of life, no news.
+            let now = self.state.now;
+            self.edit_node(&node.id, |node| node.heard_at = now);
         }
     }
 

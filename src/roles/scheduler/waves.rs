@@ -485,7 +485,8 @@ impl Core {
         };
         // Two that follow the same one would both start when it goes.
         let mut others = replica.instances.iter().filter_map(|id| self.state.instances.get(id));
-        if others.any(|i| i.after.as_ref() == Some(&outgoing.id) && !i.is_over()) {
+        let follows = |i: &&Arc<Instance>| i.after.as_ref() == Some(&outgoing.id);
+        if others.any(|i| follows(&i) && !i.is_over() && !self.state.is_lost(i)) {
             return Ok(None);
         }
         let Some(node) = self.node_in_place(workload, replica, &outgoing) else {

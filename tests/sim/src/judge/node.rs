@@ -72,6 +72,10 @@ impl World {
     /// What an agent has accepted is in every snapshot until its end was told and
     /// taken in, or it was ordered to stop, or something has taken its place.
     pub fn judge_heartbeat(&mut self, machine: usize, beat: &HeartbeatRequest) {
+        // A digest lists nothing: it says what the last whole snapshot has said.
+        if beat.same_as.is_some() {
+            return;
+        }
         let here = &mut self.machines[machine];
         let Some(process) = &mut here.agent else { return };
         let record = &mut process.record;
