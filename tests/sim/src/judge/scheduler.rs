@@ -497,7 +497,7 @@ fn lacks(before: &State, after: &State, workload: &Workload, stopped: &Instance)
             let stays = |id: &&InstanceId| is_effective(before, id) && is_effective(after, id);
             had.instances.iter().filter(|id| replica.instances.contains(id)).any(|id| stays(&id))
         };
-        replica.done.is_none() && !had.is_some_and(|had| keeps(had))
+        replica.done.is_none() && !had.is_some_and(keeps)
     };
     let helpless = workload.replicas.iter().filter(has_nothing).count();
     let ready = after.tally(&workload.spec.name).ready as usize + workload.done.len();
