@@ -210,3 +210,83 @@ fn what_may_run_only_once_and_is_lost_holds_up_nobody_elses_move() {
     world.run_for(MINUTE);
     assert_eq!(of_revision(&world, 2), 2, "the other one moves: {}", world.story());
 }
+
+#[test]
+fn what_has_finished_does_not_run_again_when_there_is_no_room_for_the_new() {
+    let job = |image: &str, replicas| WorkloadSpec {
+        restart_policy: RestartPolicy::OnFailure,
+        ..rollouts::image(replicas, image)
+    };
+    let mut world = with(2, job("exit:0:3000", 1));
+    world.until(5_000, "finished", |w| w.view("web").done == 1);
+    let started = world.started.len();
+    // Nobody takes the contested port twice; the rollout cannot show that it works.
+    let mut other = fixed(1, "v1");
+    other.name = "holder".into();
+    world.deploy(other);
+    node_call(&mut world, true, "n2");
+    world.settle();
+    world.deploy(WorkloadSpec { ports: vec![port(80, 9000, true)], ..job("v2", 3) });
+    world.run_for(MINUTE);
+    let of_first = |w: &World| w.started.iter().filter(|id| id.as_str().contains("web-r1")).count();
+    assert!(world.started.len() > started);
+    let ran = world.docker.values().filter(|c| c.order.replica == 0 && c.order.revision == 1);
+    assert!(ran.count() <= 1, "{} of the first\n{}", of_first(&world), world.story());
+}
+
+#[test]
+fn what_waits_for_a_place_of_a_replica_that_is_gone_is_stopped() {
+    let mut world = with(1, fixed(1, "v1"));
+    world.deploy(fixed(1, "v2"));
+    world.until(2_000, "one is prepared", |w| follower(w).is_some());
+    let next = follower(&world).unwrap();
+    world.run_for(5);
+    world.restart_scheduler();
+    world.scale("web", 0);
+    world.until(MINUTE, "both are gone", |w| w.live("web").is_empty());
+    world.run_for(MINUTE);
+    assert!(!world.started.contains(&next), "{}", world.story());
+}
+
+#[test]
+fn two_of_different_revisions_in_a_replica_do_not_keep_the_only_place_from_the_third() {
+    let mut world = with(4, bounded(0, Some(1), probed(3, "v1")));
+    let mut second = bounded(1, Some(0), probed(3, "v2"));
+    world.deploy(second.clone());
+    world.until(5_000, "one replica has two", |w| of_revision(w, 2) == 1);
+    second.image = "v3".into();
+    world.deploy(bounded(0, Some(1), second));
+    until_state(&mut world, 2 * MINUTE, "done");
+    all_of(&mut world, 3);
+}
+
+#[test]
+fn a_follower_on_a_lost_node_keeps_nobody_from_the_place() {
+    let mut world = with(3, bounded(0, Some(1), probed(1, "v1")));
+    let old = world.live("web").pop().unwrap();
+    let home = world.docker[&old].node.to_string();
+    node_call(&mut world, true, &home);
+    world.until(2_000, "its replacement waits", |w| follower(w).is_some());
+    let next = follower(&world).unwrap();
+    let away = world.core.state.instances[&next].node.to_string();
+    world.kill_agent(&away);
+    world.until(2 * MINUTE, "the node is empty", |w| {
+        w.live_on("web", &home).is_empty() && w.view("web").ready == 1
+    });
+}
+
+#[test]
+fn a_port_of_what_nobody_knows_any_more_is_taken() {
+    let mut world = with(1, fixed(1, "v1"));
+    let held = world.live("web").pop().unwrap();
+    world.agent("n1").cut = true;
+    world.delete("web");
+    world.run_for(20_000);
+    // Deleted for good while its node was away, and told about when it is back.
+    world.user(kube_lite::roles::scheduler::message::UserCall::RemoveNode("n1".into())).unwrap();
+    world.deploy(fixed(1, "v2"));
+    world.agent("n1").cut = false;
+    world.until(MINUTE, "the new one is ready", |w| w.view("web").ready == 1);
+    assert!(!world.docker.get(&held).is_some_and(|c| c.is_live()));
+    assert_eq!(world.events("InstanceFailed"), 0, "{}", world.story());
+}
