@@ -10,6 +10,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
 
+pub mod draws;
 pub mod error;
 pub mod ids;
 pub mod instance;
@@ -21,6 +22,7 @@ pub mod validate;
 pub mod view;
 pub mod wire;
 
+pub use draws::Draws;
 pub use error::ApiError;
 pub use ids::{ClusterId, DaemonId, InstanceId, NodeId, WorkloadId};
 pub use instance::{ContainerInstance, Health, Phase, PublishedPort};

@@ -54,16 +54,13 @@ pub enum Fault {
     LeftoversStay,
     /// Ready is what runs, whatever its probe says.
     ReadyWithoutProbe,
-    /// A rollout stops everything old at once and starts nothing before.
-    AllOutAtOnce,
-    /// A ready instance is stopped for a rollout although its replica has nothing
-    /// else; one per step.
+    /// In a rollout a ready instance goes before its replacement is ready.
     OldOutFirst,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 25] = [
+    pub const ALL: [Fault; 24] = [
         Fault::PendingNeverExpires,
         Fault::RetryMakesNewId,
         Fault::NoEpochCheck,
@@ -87,7 +84,6 @@ impl Fault {
         Fault::KeepsTheWorse,
         Fault::LeftoversStay,
         Fault::ReadyWithoutProbe,
-        Fault::AllOutAtOnce,
         Fault::OldOutFirst,
     ];
 }

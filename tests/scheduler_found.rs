@@ -282,15 +282,23 @@ fn a_follower_on_a_lost_node_keeps_nobody_from_the_place() {
 
 #[test]
 fn a_port_of_what_nobody_knows_any_more_is_taken() {
-    let mut world = with(1, fixed(1, "v1"));
+    let mut world = World::empty(7);
+    world.add_agent("n1", "d1");
+    world.add_agent("n2", "d1");
+    world.run_for(50);
+    world.deploy(fixed(1, "v1"));
+    world.until(MINUTE, "it is ready", |w| w.view("web").ready == 1);
     let held = world.live("web").pop().unwrap();
-    world.agent("n1").cut = true;
+    let holder = world.core.state.instances[&held].node.clone();
+    world.agent(holder.as_str()).cut = true;
     world.run_for(20_000);
     // Deleted for good while its node was away, and told of when that is back.
     world.delete("web");
-    world.user(UserCall::RemoveNode("n1".into())).unwrap();
+    world.user(UserCall::RemoveNode(holder.clone())).unwrap();
+    world.agent(holder.as_str()).cut = false;
+    world.until(MINUTE, "it is told of", |w| w.core.state.instances.contains_key(&held));
+    assert!(world.docker[&held].is_live());
     world.deploy(fixed(1, "v2"));
-    world.agent("n1").cut = false;
     let is_new = |id: &InstanceId| id.as_str().starts_with("web-r2");
     world.until(MINUTE, "the new one is ordered", |w| w.ordered.iter().any(is_new));
     assert!(!world.docker.get(&held).is_some_and(|c| c.is_live()), "{}", world.story());

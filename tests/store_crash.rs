@@ -254,7 +254,7 @@ fn commits_before(life: &Life) -> u64 {
 
 #[test]
 fn a_crash_anywhere_leaves_what_was_acknowledged_or_one_batch_more() {
-    let mut rng = Rng(5);
+    let mut rng = Rng::new(5);
     let batches = eventful().batches.unwrap();
     assert!(batches.len() > 20, "{}", batches.len());
     let directory = TempDir::new().unwrap();

@@ -87,7 +87,7 @@ fn flipped(bytes: &[u8], bit: usize) -> Vec<u8> {
 
 #[test]
 fn a_flipped_bit_is_noticed_or_means_nothing() {
-    let mut rng = Rng(11);
+    let mut rng = Rng::new(11);
     for orderly in [true, false] {
         let left = left(orderly);
         let mut bench = Bench::new(&left);
@@ -107,7 +107,7 @@ fn a_flipped_bit_is_noticed_or_means_nothing() {
 
 #[test]
 fn a_file_cut_short_or_grown_or_mixed_up_is_noticed_or_means_nothing() {
-    let mut rng = Rng(12);
+    let mut rng = Rng::new(12);
     for orderly in [true, false] {
         let left = left(orderly);
         let mut bench = Bench::new(&left);

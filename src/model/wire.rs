@@ -5,7 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterId, ContainerInstance, DaemonId, InstanceId, NodeId, Template, WorkloadId};
+use super::{
+    ClusterId, ContainerInstance, DaemonId, InstanceId, NodeId, PublishedPort, Template, WorkloadId,
+};
 
 /// `POST /register`: an agent introduces itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,6 +176,20 @@ pub struct RunOrder {
     pub backoff_step: u32,
     /// What to run. Host ports are those to bind: 0 means Docker picks.
     pub template: Template,
+}
+
+impl RunOrder {
+    /// The host ports it asks for by number.
+    pub fn asked_ports(&self) -> Vec<PublishedPort> {
+        let asked = self.template.ports.iter().filter(|port| port.host_port != 0);
+        asked
+            .map(|port| PublishedPort {
+                container_port: port.container_port,
+                host_port: port.host_port,
+                protocol: port.protocol,
+            })
+            .collect()
+    }
 }
 
 /// The version of [`RunOrder`] this build writes.

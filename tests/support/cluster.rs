@@ -23,8 +23,8 @@ use kube_lite::model::wire::{
     DockerState, DockerStatus, HeartbeatRequest, OrderAccepted, RegisterRequest, RunOrder,
 };
 use kube_lite::model::{
-    ApiError, ContainerInstance, DaemonId, Health, HealthCheckSpec, InstanceId, NodeId, Phase,
-    PortMapping, PublishedPort, Reason, RestartPolicy, Timing, WorkloadId, WorkloadSpec,
+    ApiError, ContainerInstance, DaemonId, Draws, Health, HealthCheckSpec, InstanceId, NodeId,
+    Phase, PortMapping, PublishedPort, Reason, RestartPolicy, Timing, WorkloadId, WorkloadSpec,
 };
 use kube_lite::roles::scheduler::core::Core;
 use kube_lite::roles::scheduler::durable::{FORMAT, Meta};
@@ -49,18 +49,19 @@ const LONG_AGO_MS: u64 = 1_000_000_000;
 /// From running to the first successful probe.
 pub const PROBE_MS: u64 = 300;
 
-/// Draws (SplitMix64): the only source of chance in here.
+/// The only source of chance in here.
 #[derive(Clone, Debug)]
-pub struct Rng(pub u64);
+pub struct Rng(Draws);
 
 impl Rng {
+    /// What this seed has in store.
+    pub const fn new(seed: u64) -> Self {
+        Self(Draws::new(seed))
+    }
+
     /// The next draw.
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.draw()
     }
 
     /// A draw below `n`.
@@ -268,7 +269,7 @@ impl World {
             core: Core::new(State::new("test".into(), 1), timing.clone()),
             timing,
             now: 1_000,
-            rng: Rng(seed),
+            rng: Rng::new(seed),
             agents: BTreeMap::new(),
             docker: BTreeMap::new(),
             full: BTreeSet::new(),

@@ -23,7 +23,7 @@ use super::message::{
 };
 use super::orders::Tombstones;
 use crate::model::wire::{DockerState, DockerStatus};
-use crate::model::{ClusterId, InstanceId, NodeId, Timing, WorkloadId};
+use crate::model::{ClusterId, Draws, InstanceId, NodeId, Timing, WorkloadId};
 
 /// Who an agent is, for one life of its process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ pub struct AgentCore {
     /// Counts steps, to tell older observations from newer knowledge.
     pub(super) steps: u64,
     pub(super) moment: Moment,
-    draws: u64,
+    draws: Draws,
     pub(super) out: Step,
 }
 
@@ -131,7 +131,7 @@ impl AgentCore {
             ended: false,
             steps: 0,
             moment: Moment { now_ms: now, ..Moment::default() },
-            draws: 0,
+            draws: Draws::default(),
             out: Step::default(),
         }
     }
@@ -139,7 +139,7 @@ impl AgentCore {
     /// Takes one input and says what is to be done about it.
     pub fn step(&mut self, moment: Moment, input: Input) -> Step {
         self.steps += 1;
-        self.draws = 0;
+        self.draws = Draws::new(moment.draw);
         self.moment = Moment { now_ms: moment.now_ms.max(self.moment.now_ms), ..moment };
         if self.ended {
             self.refuse_when_ended(input);
@@ -235,13 +235,9 @@ impl AgentCore {
         self.docker.status.state == DockerState::Ok
     }
 
-    /// Another random number from this step's one draw (SplitMix64).
+    /// Another random number from this step's one draw.
     pub(super) fn draw(&mut self) -> u64 {
-        self.draws += 1;
-        let mut z = self.moment.draw.wrapping_add(self.draws.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        self.draws.draw()
     }
 
     pub(super) fn emit(&mut self, action: DockerAction) {

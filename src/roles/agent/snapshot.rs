@@ -6,8 +6,8 @@
 use super::core::AgentCore;
 use super::instance::{Instance, Leaving, Op};
 use super::retention::duration_text;
-use crate::model::wire::{DockerStatus, HeartbeatRequest, RunOrder};
-use crate::model::{ContainerInstance, Health, InstanceId, Phase, PublishedPort, Reason};
+use crate::model::wire::{DockerStatus, HeartbeatRequest};
+use crate::model::{ContainerInstance, Health, InstanceId, Phase, Reason};
 
 impl AgentCore {
     /// Everything this agent has, as of now.
@@ -116,7 +116,7 @@ impl AgentCore {
             ip: shown.and_then(|container| container.ip.clone()),
             ports: shown.map(|container| container.ports.clone()).unwrap_or_default(),
             asked_ports: match instance.phase < Phase::Running {
-                true => asked_ports(order),
+                true => order.asked_ports(),
                 false => Vec::new(),
             },
             restarts: order.restarts,
@@ -209,14 +209,4 @@ impl AgentCore {
 fn wall_text(ms: u64) -> Option<String> {
     let at = jiff::Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok()?;
     Some(at.to_string())
-}
-fn asked_ports(order: &RunOrder) -> Vec<PublishedPort> {
-    let asked = order.template.ports.iter().filter(|port| port.host_port != 0);
-    asked
-        .map(|port| PublishedPort {
-            container_port: port.container_port,
-            host_port: port.host_port,
-            protocol: port.protocol,
-        })
-        .collect()
 }

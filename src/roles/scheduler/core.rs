@@ -18,7 +18,9 @@ use serde::{Deserialize, Serialize};
 use super::message::{Input, Millis, Moment, Reply, Step, Ticket};
 use super::state::{Instance, Node, Replica, Share, State, Workload};
 use crate::model::view::NodeStatus;
-use crate::model::{ApiError, DaemonId, Health, InstanceId, NodeId, Phase, Timing, WorkloadId};
+use crate::model::{
+    ApiError, DaemonId, Draws, Health, InstanceId, NodeId, Phase, Timing, WorkloadId,
+};
 use crate::planted::{Fault, planted};
 
 /// The cluster, and what is still to be looked at. In JSON, between two steps, it
@@ -106,20 +108,6 @@ pub(super) enum Deadline {
     MassLoss,
 }
 
-/// Draws of one step, derived from the one draw it was given (SplitMix64).
-#[derive(Clone, Debug, Default)]
-pub(super) struct Draws(u64);
-
-impl Draws {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-}
-
 impl Core {
     /// A core over this state; everything in it is looked at in the first step.
     pub fn new(state: State, timing: Timing) -> Self {
@@ -140,7 +128,7 @@ impl Core {
 
     /// Takes one input in and decides.
     pub fn step(&mut self, moment: Moment, input: Input) -> Step {
-        self.draws = Draws(moment.draw);
+        self.draws = Draws::new(moment.draw);
         self.notice_own_pause(moment.now);
         self.state.now = self.state.now.max(moment.now);
         self.state.wall = moment.wall;

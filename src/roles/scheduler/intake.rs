@@ -427,7 +427,7 @@ impl Core {
                 .unwrap_or(0)
         });
         let policy = workload.restart_policy(instance.revision);
-        let draw = self.draws.next();
+        let draw = self.draws.draw();
         // Its agent may have restarted it by itself, and got further.
         let step = replica.step.max(instance.step);
         let verdict = judge(policy, ending, step, ran_for_ms, &self.timing, draw);

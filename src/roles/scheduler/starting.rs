@@ -193,7 +193,7 @@ impl Core {
     ) {
         let Some(replica) = workload.replicas.get(&number) else { return };
         let id = loop {
-            let id = InstanceId::new(name, replica.revision, self.draws.next());
+            let id = InstanceId::new(name, replica.revision, self.draws.draw());
             if !self.state.instances.contains_key(&id) {
                 break id;
             }

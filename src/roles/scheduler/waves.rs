@@ -73,10 +73,6 @@ impl Core {
         if workload.outdated.is_empty() || !moves || self.state.is_recovering(&workload) {
             return;
         }
-        if planted(Fault::AllOutAtOnce) || planted(Fault::OldOutFirst) {
-            self.take_the_old_out(&workload);
-        }
-        let Some(workload) = self.state.workloads.get(name).cloned() else { return };
         let bounds = Bounds::of(&workload.spec.strategy, workload.desired());
         let at_once = (bounds.surge + bounds.unavailable).max(1) as usize;
         let proven = self.is_proven(&workload);
@@ -102,21 +98,7 @@ impl Core {
                 _ => in_waves.push((turn, !workload.transit.contains(number), *number)),
             }
         }
-        let arriving = workload.transit.iter().filter(|&n| !workload.outdated.contains(n));
-        // What finds no room is on its way for ever and must not hold up the others.
-        let finished = |n: &u32| {
-            workload.replicas.get(n).is_some_and(|replica| replica.has_finished(workload.head()))
-        };
-        let is_stuck = |n: &u32| {
-            workload.missing.contains(n) && self.is_bare(&workload, *n) && (proven || finished(n))
-        };
-        let arriving = match self.finds_no_room(&workload) {
-            true => arriving.filter(|&n| !is_stuck(n)).count(),
-            false => arriving.count(),
-        };
-        let lost = workload.transit.iter().filter(|n| self.is_lost_for_good(&workload, **n));
-        let arriving = arriving.saturating_sub(lost.count());
-        let free = at_once.saturating_sub(arriving + to_move.len());
+        let free = at_once.saturating_sub(self.arriving(&workload, proven) + to_move.len());
         in_waves.sort_unstable();
         to_move.extend(in_waves.into_iter().take(free).map(|(.., number)| number));
         for number in &to_move {
@@ -127,15 +109,22 @@ impl Core {
         }
     }
 
-    /// What a planted fault does: stops what is old before anything new is there.
-    fn take_the_old_out(&mut self, workload: &Workload) {
-        let replicas = workload.outdated.iter().filter_map(|n| workload.replicas.get(n));
-        let live = replicas.flat_map(|replica| self.live_in(replica));
-        let old = live.filter(|i| i.revision != workload.revision).map(|i| i.id.clone());
-        let most = if planted(Fault::AllOutAtOnce) { usize::MAX } else { 1 };
-        for id in old.take(most).collect::<Vec<_>>() {
-            self.stop_instance(&id, StopCause::Replaced);
-        }
+    /// How many replicas have had their turn and are on their way to the wanted revision.
+    fn arriving(&self, workload: &Workload, proven: bool) -> usize {
+        let arriving = workload.transit.iter().filter(|&n| !workload.outdated.contains(n));
+        // What finds no room is on its way for ever and must not hold up the others.
+        let finished = |n: &u32| {
+            workload.replicas.get(n).is_some_and(|replica| replica.has_finished(workload.head()))
+        };
+        let is_stuck = |n: &u32| {
+            workload.missing.contains(n) && self.is_bare(workload, *n) && (proven || finished(n))
+        };
+        let arriving = match self.finds_no_room(workload) {
+            true => arriving.filter(|&n| !is_stuck(n)).count(),
+            false => arriving.count(),
+        };
+        let lost = workload.transit.iter().filter(|n| self.is_lost_for_good(workload, **n));
+        arriving.saturating_sub(lost.count())
     }
 
     /// Replicas whose turn it was, that have lost what they had and find no room for
@@ -324,7 +313,8 @@ impl Core {
                 };
                 let enough = may_lack.is_some_and(|may_lack| {
                     !old.ready || self.has_more_ready_than(&workload, may_lack)
-                }) || (drained && planted(Fault::DrainsTooSoon));
+                }) || (drained && planted(Fault::DrainsTooSoon))
+                    || (!drained && planted(Fault::OldOutFirst));
                 // What serves nobody waits for no successor, only for one to be possible.
                 let possible = match drained {
                     true => current.iter().any(|i| has_image(i)),

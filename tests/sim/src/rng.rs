@@ -1,29 +1,27 @@
 //! Chance. A seed is a run, so everything random comes from here.
 
-/// SplitMix64.
+use kube_lite::model::Draws;
+
+/// What a seed has in store.
 #[derive(Clone, Debug)]
-pub struct Rng(u64);
+pub struct Rng(Draws);
 
 impl Rng {
     /// The chance of this seed.
     pub fn new(seed: u64) -> Self {
-        let mut rng = Self(seed ^ 0x6b75_6265_2d6c_6974);
+        let mut rng = Self(Draws::new(seed ^ 0x6b75_6265_2d6c_6974));
         rng.draw();
         rng
     }
 
     /// An independent source: how often one is asked does not change the other.
     pub fn fork(&mut self) -> Self {
-        Self(self.draw())
+        Self(Draws::new(self.draw()))
     }
 
     /// The next draw.
     pub fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.draw()
     }
 
     /// A draw below `n`; 0 when there is nothing below it.

@@ -562,17 +562,6 @@ fn docker_status(agent: &Agent, now: u64) -> DockerStatus {
     }
 }
 
-fn asked_ports(order: &RunOrder) -> Vec<PublishedPort> {
-    let asked = order.template.ports.iter().filter(|port| port.host_port != 0);
-    asked
-        .map(|port| PublishedPort {
-            container_port: port.container_port,
-            host_port: port.host_port,
-            protocol: port.protocol,
-        })
-        .collect()
-}
-
 fn blank(node: &NodeId, order: &RunOrder) -> ContainerInstance {
     ContainerInstance {
         id: order.id.clone(),
@@ -590,7 +579,7 @@ fn blank(node: &NodeId, order: &RunOrder) -> ContainerInstance {
         exit_code: None,
         ip: None,
         ports: Vec::new(),
-        asked_ports: asked_ports(order),
+        asked_ports: order.asked_ports(),
         restarts: order.restarts,
         backoff_step: order.backoff_step,
         started_at: None,

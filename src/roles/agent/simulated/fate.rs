@@ -4,8 +4,8 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
 
-use crate::model::NodeId;
 use crate::model::wire::labels;
+use crate::model::{Draws, NodeId};
 use crate::roles::agent::message::Launch;
 
 /// How simulated Dockers behave. Times are means: each actual one is drawn from
@@ -128,9 +128,9 @@ impl Fate {
     }
 }
 
-/// A row of draws (SplitMix64).
+/// A row of draws.
 #[derive(Clone, Debug)]
-pub struct Chance(u64);
+pub struct Chance(Draws);
 
 impl Chance {
     /// The row that belongs to these words.
@@ -141,17 +141,13 @@ impl Chance {
                 hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
             }
         }
-        Self(hash)
+        Self(Draws::new(hash))
     }
 
     /// The next number.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.draw()
     }
 
     /// At least 0 and less than 1.
