@@ -27,8 +27,8 @@ use crate::model::view::{
     RolloutRequest, RolloutView, ScaleRequest, UndoRequest, WorkloadView,
 };
 use crate::model::wire::{
-    HeartbeatRequest, HeartbeatResponse, OrderAccepted, RegisterRequest, RegisterResponse,
-    RunRequest, StopRequest,
+    HeartbeatRequest, HeartbeatResponse, OrderAccepted, OrderOutcome, OrdersRequest,
+    RegisterRequest, RegisterResponse, RunRequest, StopRequest,
 };
 use crate::model::{ContainerInstance, InstanceId};
 
@@ -359,6 +359,15 @@ impl AgentClient {
     ) -> Result<OrderAccepted, ClientError> {
         let path = format!("/stop/{}", query::segment(id.as_str()));
         self.post(address, &path, order).await
+    }
+
+    /// Gives several orders at once. Returns what became of each.
+    pub async fn orders(
+        &self,
+        address: &str,
+        orders: &OrdersRequest,
+    ) -> Result<Vec<OrderOutcome>, ClientError> {
+        self.post(address, "/orders", orders).await
     }
 
     /// The log of an instance, as it arrives.

@@ -20,6 +20,7 @@ pub mod spec;
 pub mod timing;
 pub mod validate;
 pub mod view;
+pub mod wall;
 pub mod wire;
 
 pub use draws::Draws;

@@ -283,6 +283,30 @@ async fn an_agent_whose_node_was_taken_over_ends_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn each_of_several_orders_is_answered_by_itself() {
+    let node = Node::start().await;
+    let one = order("batch-r1-aaaaa", hello(json!({})));
+    let mut other = one.clone();
+    other.replica = 7;
+    let two = order("batch-r1-bbbbb", hello(json!({})));
+    let gone = json!({"stop": {"id": "batch-r1-ccccc"}});
+    let fence = node.run_request(&one).fence;
+    let orders = json!([{"run": one}, {"run": other}, gone, {"run": two}]);
+    let body = json!({"fence": fence, "orders": orders}).to_string();
+    let answer = node.send("POST", "/orders", &body).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let outcomes = answer.json();
+    let ids = [0, 2, 3].map(|n| outcomes[n]["accepted"]["id"].as_str().unwrap_or("?").to_owned());
+    assert_eq!(ids, ["batch-r1-aaaaa", "batch-r1-ccccc", "batch-r1-bbbbb"], "{outcomes}");
+    assert_eq!(outcomes[1]["refused"]["status"], 409, "{outcomes}");
+    assert_eq!(outcomes.as_array().map(Vec::len), Some(4));
+    for id in ["batch-r1-aaaaa", "batch-r1-bbbbb"] {
+        node.until(id, |web| web.phase == Phase::Running).await;
+    }
+    node.end(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bad_requests_change_nothing() {
     let node = Node::start().await;
     let good = serde_json::to_value(node.run_request(&order("bad-r1-aaaaa", hello(json!({})))));
@@ -293,6 +317,8 @@ async fn bad_requests_change_nothing() {
         ("POST", "/run", "{".to_owned(), 400),
         ("POST", "/run", "[]".to_owned(), 400),
         ("POST", "/run", stale.to_string(), 409),
+        ("POST", "/orders", "{}".to_owned(), 400),
+        ("POST", "/orders", json!({"fence": stale["fence"], "orders": [7]}).to_string(), 400),
         ("POST", "/stop/bad-r1-aaaaa", other_node.to_string(), 409),
         ("POST", "/stop/..%2Fetc", other_node.to_string(), 400),
         ("GET", "/status/nobody", String::new(), 404),

@@ -56,6 +56,10 @@ async fn an_agent_refuses_what_is_not_its_schedulers_word() {
     for fence in &strangers {
         let answer = http::send(&agent, "POST", "/run", Some(&run(fence))).await.unwrap();
         assert_eq!(answer.status, 409, "{fence}: {}", answer.body);
+        let batch =
+            format!(r#"{{"fence":{fence},"orders":[{{"stop":{{"id":"{}"}}}}]}}"#, before[0].name);
+        let answer = http::send(&agent, "POST", "/orders", Some(&batch)).await.unwrap();
+        assert_eq!(answer.json()[0]["refused"]["status"], 409, "{fence}: {}", answer.body);
         let path = format!("/stop/{}", before[0].name);
         let answer = http::send(&agent, "POST", &path, Some(&stop(fence))).await.unwrap();
         assert_eq!(answer.status, 409, "{fence}: {}", answer.body);

@@ -298,9 +298,11 @@ fn a_port_of_what_nobody_knows_any_more_is_taken() {
     world.agent(holder.as_str()).cut = false;
     world.until(MINUTE, "it is told of", |w| w.core.state.instances.contains_key(&held));
     assert!(world.docker[&held].is_live());
-    world.deploy(fixed(1, "v2"));
-    let is_new = |id: &InstanceId| id.as_str().starts_with("web-r2");
-    world.until(MINUTE, "the new one is ordered", |w| w.ordered.iter().any(is_new));
+    let mut other = fixed(1, "v1");
+    other.name = "api".into();
+    world.deploy(other);
+    let is_new = |id: &InstanceId| id.as_str().starts_with("api-");
+    world.until(MINUTE, "the other one is ordered", |w| w.ordered.iter().any(is_new));
     assert!(!world.docker.get(&held).is_some_and(|c| c.is_live()), "{}", world.story());
-    world.until(MINUTE, "the new one is ready", |w| w.view("web").ready == 1);
+    world.until(MINUTE, "the other one is ready", |w| w.view("api").ready == 1);
 }

@@ -6,7 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterId, ContainerInstance, DaemonId, InstanceId, NodeId, PublishedPort, Template, WorkloadId,
+    ApiError, ClusterId, ContainerInstance, DaemonId, InstanceId, NodeId, PublishedPort, Template,
+    WorkloadId,
 };
 
 /// `POST /register`: an agent introduces itself.
@@ -209,6 +210,91 @@ pub struct StopRequest {
     /// Why, for logs.
     #[serde(default)]
     pub why: String,
+}
+
+/// The two orders there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum OrderKind {
+    /// `POST /run`.
+    Run,
+    /// `POST /stop/{id}`.
+    Stop,
+}
+
+/// What an order says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum OrderBody {
+    /// Run this.
+    Run(Box<RunOrder>),
+    /// Stop this.
+    Stop {
+        /// The instance.
+        id: InstanceId,
+        /// How long to go on serving before SIGTERM, milliseconds.
+        #[serde(default)]
+        drain_ms: u64,
+        /// Why, for logs.
+        #[serde(default)]
+        why: String,
+    },
+}
+
+impl OrderBody {
+    /// The instance it is about.
+    pub fn id(&self) -> &InstanceId {
+        match self {
+            OrderBody::Run(order) => &order.id,
+            OrderBody::Stop { id, .. } => id,
+        }
+    }
+
+    /// Which of the two it is.
+    pub fn kind(&self) -> OrderKind {
+        match self {
+            OrderBody::Run(_) => OrderKind::Run,
+            OrderBody::Stop { .. } => OrderKind::Stop,
+        }
+    }
+
+    /// About how many bytes it takes, rather more than less.
+    pub fn size(&self) -> usize {
+        match self {
+            OrderBody::Run(order) => {
+                let template = &order.template;
+                let env = template.env.iter().map(|(name, value)| name.len() + value.len() + 8);
+                let words =
+                    template.command.iter().chain(&template.args).map(|word| word.len() + 8);
+                2048 + env.chain(words).sum::<usize>()
+            }
+            OrderBody::Stop { why, .. } => 512 + why.len(),
+        }
+    }
+}
+
+/// `POST /orders`: several at once, each of which is taken or refused by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OrdersRequest {
+    /// Fence of them all.
+    pub fence: Fence,
+    /// What to do.
+    pub orders: Vec<OrderBody>,
+}
+
+/// What became of one of several orders; they are answered in their order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum OrderOutcome {
+    /// As by 202.
+    Accepted(OrderAccepted),
+    /// As by an answer of this status.
+    Refused {
+        /// The status.
+        status: u16,
+        /// Why.
+        error: ApiError,
+    },
 }
 
 /// 202 to an order: it is in every snapshot of this incarnation from this `seq` on.

@@ -20,7 +20,9 @@ use super::message::{
 use super::runtime::{NodeRuntime, Report};
 use crate::client::Client;
 use crate::model::view::HealthView;
-use crate::model::wire::{DockerState, OrderAccepted, RunRequest, StopRequest};
+use crate::model::wire::{
+    DockerState, OrderAccepted, OrderBody, OrderOutcome, OrdersRequest, RunRequest, StopRequest,
+};
 use crate::model::{ApiError, ContainerInstance, InstanceId};
 
 /// Mail that may wait for the task; orders beyond are answered 503.
@@ -63,6 +65,37 @@ impl AgentInbox {
         request: StopRequest,
     ) -> Result<OrderAccepted, ApiError> {
         self.ask(|answer| Call::Stop(id, request, answer)).await?
+    }
+
+    /// `POST /orders`: what became of each.
+    ///
+    /// # Errors
+    /// 503 when the agent has ended.
+    pub async fn orders(&self, request: OrdersRequest) -> Result<Vec<OrderOutcome>, ApiError> {
+        let OrdersRequest { fence, orders } = request;
+        let mut answers = Vec::with_capacity(orders.len());
+        for order in orders {
+            let fence = fence.clone();
+            let (answer, answered) = oneshot::channel();
+            let call = match order {
+                OrderBody::Run(order) => {
+                    Call::Run(Box::new(RunRequest { fence, order: *order }), answer)
+                }
+                OrderBody::Stop { id, drain_ms, why } => {
+                    Call::Stop(id, StopRequest { fence, drain_ms, why }, answer)
+                }
+            };
+            self.calls.send(call).await.map_err(|_| ended())?;
+            answers.push(answered);
+        }
+        let mut outcomes = Vec::with_capacity(answers.len());
+        for answered in answers {
+            outcomes.push(match answered.await.map_err(|_| ended())? {
+                Ok(accepted) => OrderOutcome::Accepted(accepted),
+                Err(error) => OrderOutcome::Refused { status: error.status, error },
+            });
+        }
+        Ok(outcomes)
     }
 
     /// One instance, by its id or by a prefix of its container's.

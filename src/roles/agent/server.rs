@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 /// An order with every limit of a spec used up fits.
 const LARGEST_ORDER: usize = 1 << 20;
+/// So do as many as the scheduler sends at once.
+const LARGEST_BATCH: usize = 8 << 20;
 /// Lines of a log that can be asked for.
 const LONGEST_TAIL: u64 = 1_000_000;
 /// Orders are noted, not carried out, before they are answered.
@@ -28,6 +30,8 @@ pub enum Ask {
     Run,
     /// Stop an instance.
     Stop,
+    /// Several of these at once.
+    Orders,
     /// One instance as the agent sees it.
     Status,
     /// The log of an instance.
@@ -108,6 +112,15 @@ impl Handler for AgentServer {
         .body(LARGEST_ORDER)
         .timeouts(PROMPT),
         Route::new(
+            Method::POST,
+            "/orders",
+            Ask::Orders,
+            Access::Scheduler,
+            "Order several instances to run or to stop; what became of each, once all are noted.",
+        )
+        .body(LARGEST_BATCH)
+        .timeouts(PROMPT),
+        Route::new(
             Method::GET,
             "/status/{id}",
             Ask::Status,
@@ -137,6 +150,10 @@ impl Handler for AgentServer {
                 let order = from_machine("order to stop an instance", &request.body)?;
                 let id = request.param("id").into();
                 Ok(Reply::json(202, &self.inbox.stop(id, order).await?))
+            }
+            Ask::Orders => {
+                let orders = from_machine("batch of orders", &request.body)?;
+                Ok(Reply::json(200, &self.inbox.orders(orders).await?))
             }
             Ask::Status => Ok(Reply::json(200, &self.find(request.param("id")).await?)),
             Ask::Logs => self.logs(&request).await,

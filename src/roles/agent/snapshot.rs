@@ -6,6 +6,7 @@
 use super::core::AgentCore;
 use super::instance::{Instance, Leaving, Op};
 use super::retention::duration_text;
+use crate::model::wall::rfc3339;
 use crate::model::wire::{DockerStatus, HeartbeatRequest};
 use crate::model::{ContainerInstance, Health, InstanceId, Phase, Reason};
 
@@ -121,7 +122,7 @@ impl AgentCore {
             },
             restarts: order.restarts,
             backoff_step: order.backoff_step,
-            started_at: instance.started_wall_ms.and_then(wall_text),
+            started_at: instance.started_wall_ms.map(rfc3339),
             reason: why.as_ref().map(|(reason, _)| *reason),
             message: why.map(|(_, message)| message),
             replaces: order.replaces.clone(),
@@ -203,10 +204,4 @@ impl AgentCore {
             None => (Reason::Queued, "waits for its turn".to_owned()),
         }
     }
-}
-
-/// Unix milliseconds as RFC 3339.
-fn wall_text(ms: u64) -> Option<String> {
-    let at = jiff::Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok()?;
-    Some(at.to_string())
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::core::Core;
 use super::state::{Instance, Seen};
 use crate::model::view::EventView;
+use crate::model::wall::rfc3339;
 use crate::model::{Health, InstanceId, NodeId, Phase, Reason, WorkloadId};
 
 impl Core {
@@ -128,12 +129,4 @@ impl Core {
         }
         self.out.events.push(event);
     }
-}
-
-/// Wall time for display, e.g. `2026-11-22T13:35:23.120Z`.
-pub fn rfc3339(unix_ms: u64) -> String {
-    i64::try_from(unix_ms)
-        .ok()
-        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
-        .map_or_else(|| "?".to_owned(), |t| format!("{t:.3}"))
 }

@@ -1,52 +1,237 @@
-//! Carries orders to agents. Each in a task of its own: one slow agent holds up
-//! nobody else.
+//! Carries orders to agents. Each node has an outbox of its own, so that one slow
+//! agent holds up nobody else. What collects in it while earlier orders are on
+//! their way goes in one request: a single order leaves at once, a thousand take
+//! a few requests.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use tokio::sync::Semaphore;
 
 use super::driver::SchedulerHandle;
 use super::message::{Input, Order, OrderAnswer, OrderBody, OrderKind};
 use crate::client::{AgentClient, ClientError};
-use crate::model::Timing;
-use crate::model::wire::{RunRequest, StopRequest};
+use crate::model::wire::{Fence, OrderOutcome, OrdersRequest, RunRequest, StopRequest};
+use crate::model::{ApiError, InstanceId, Timing};
 
-/// Sends orders and reports their answers.
+/// Requests to one agent at a time: one that got lost must not hold up the rest.
+const PER_NODE: usize = 2;
+/// Requests to all agents at a time.
+const IN_FLIGHT: usize = 256;
+/// Orders in one request.
+const BATCH: usize = 64;
+/// About so many bytes make a request full.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// Sends orders and reports their answers. Clones share the outboxes.
+#[derive(Clone)]
 pub struct Dispatcher {
     client: AgentClient,
+    outboxes: Arc<Mutex<BTreeMap<String, Outbox>>>,
+    in_flight: Arc<Semaphore>,
+}
+
+/// What waits for one agent. Stops go first: what they free may be waited for.
+#[derive(Default)]
+struct Outbox {
+    waiting: BTreeMap<(Reverse<OrderKind>, InstanceId), Order>,
+    senders: usize,
+    /// The agent is of a release that takes orders one by one only.
+    takes_no_batches: bool,
+}
+
+impl Outbox {
+    /// The orders of the next request; they all have one fence.
+    fn take(&mut self) -> Vec<Order> {
+        let most = if self.takes_no_batches { 1 } else { BATCH };
+        let mut batch: Vec<Order> = Vec::new();
+        let mut bytes = 0;
+        while let Some(next) = self.waiting.first_entry() {
+            let same_fence = batch.first().is_none_or(|first| first.fence == next.get().fence);
+            bytes += next.get().body.size();
+            let is_full = batch.len() >= most || bytes > BATCH_BYTES;
+            if !batch.is_empty() && (!same_fence || is_full) {
+                break;
+            }
+            batch.push(next.remove());
+        }
+        batch
+    }
 }
 
 impl Dispatcher {
     /// A dispatcher whose exchanges take at most `order_timeout_ms`.
     pub fn new(timing: &Timing) -> Self {
-        Self { client: AgentClient::new(Duration::from_millis(timing.order_timeout_ms)) }
+        Self {
+            client: AgentClient::new(Duration::from_millis(timing.order_timeout_ms)),
+            outboxes: Arc::default(),
+            in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
+        }
     }
 
-    /// Delivers an order; its answer goes to `handle`, always.
-    pub fn send(&self, order: Order, handle: SchedulerHandle) {
-        let client = self.client.clone();
-        tokio::spawn(async move {
-            let Order { address, fence, body } = order;
+    /// Delivers orders; the answer to each goes to `handle`, always, but for one that
+    /// was repeated before it left: that is one order.
+    pub fn send(&self, orders: Vec<Order>, handle: &SchedulerHandle) {
+        let mut outboxes = self.outboxes();
+        for order in orders {
+            let address = order.address.clone();
+            let outbox = outboxes.entry(address.clone()).or_default();
+            let key = (Reverse(order.body.kind()), order.body.id().clone());
+            outbox.waiting.insert(key, order);
+            if outbox.senders < PER_NODE {
+                outbox.senders += 1;
+                tokio::spawn(self.clone().empty(address, handle.clone()));
+            }
+        }
+    }
+
+    /// Sends what waits for one agent until nothing does.
+    async fn empty(self, address: String, handle: SchedulerHandle) {
+        loop {
+            // Who waits for a permit still collects.
+            let Ok(_permit) = self.in_flight.acquire().await else { return };
+            let batch = {
+                let mut outboxes = self.outboxes();
+                let Some(outbox) = outboxes.get_mut(&address) else { return };
+                let batch = outbox.take();
+                if batch.is_empty() {
+                    outbox.senders -= 1;
+                    if outbox.senders == 0 && !outbox.takes_no_batches {
+                        outboxes.remove(&address);
+                    }
+                    return;
+                }
+                batch
+            };
+            self.deliver(&address, batch, &handle).await;
+        }
+    }
+
+    async fn deliver(&self, address: &str, batch: Vec<Order>, handle: &SchedulerHandle) {
+        let Some(Order { fence, .. }) = batch.first() else { return };
+        let fence = fence.clone();
+        let bodies: Vec<OrderBody> = batch.into_iter().map(|order| order.body).collect();
+        let told: Vec<_> = bodies.iter().map(|body| (body.id().clone(), body.kind())).collect();
+        let answers = match <[OrderBody; 1]>::try_from(bodies) {
+            Ok([body]) => vec![self.deliver_one(address, fence.clone(), body).await],
+            Err(bodies) => self.deliver_all(address, fence.clone(), bodies).await,
+        };
+        for ((id, kind), answer) in told.into_iter().zip(answers) {
             let (node, incarnation) = (fence.node.clone(), fence.incarnation);
-            let (id, kind, answer) = match body {
-                OrderBody::Run(run) => {
-                    let id = run.id.clone();
-                    let answer = client.run(&address, &RunRequest { fence, order: *run }).await;
-                    (id, OrderKind::Run, answer)
-                }
-                OrderBody::Stop { id, drain_ms, why } => {
-                    let request = StopRequest { fence, drain_ms, why };
-                    let answer = client.stop(&address, &id, &request).await;
-                    (id, OrderKind::Stop, answer)
-                }
-            };
-            let answer = match answer {
-                Ok(accepted) => OrderAnswer::Accepted(accepted),
-                Err(ClientError::Api(error)) => OrderAnswer::Refused(error),
-                Err(error) => {
-                    tracing::debug!("order for {id} on {node} was not answered: {error}");
-                    OrderAnswer::Unanswered(error.to_string())
-                }
-            };
+            if let OrderAnswer::Unanswered(why) = &answer {
+                tracing::debug!("order for {id} on {node} was not answered: {why}");
+            }
             handle.answered(Input::Answered { node, id, kind, incarnation, answer }).await;
-        });
+        }
+    }
+
+    async fn deliver_one(&self, address: &str, fence: Fence, body: OrderBody) -> OrderAnswer {
+        let answer = match body {
+            OrderBody::Run(order) => {
+                self.client.run(address, &RunRequest { fence, order: *order }).await
+            }
+            OrderBody::Stop { id, drain_ms, why } => {
+                self.client.stop(address, &id, &StopRequest { fence, drain_ms, why }).await
+            }
+        };
+        answer.map_or_else(not_taken, OrderAnswer::Accepted)
+    }
+
+    /// One answer for each of them.
+    async fn deliver_all(
+        &self,
+        address: &str,
+        fence: Fence,
+        orders: Vec<OrderBody>,
+    ) -> Vec<OrderAnswer> {
+        let count = orders.len();
+        let request = OrdersRequest { fence, orders };
+        match self.client.orders(address, &request).await {
+            Ok(outcomes) if outcomes.len() == count => {
+                let answer = |outcome| match outcome {
+                    OrderOutcome::Accepted(accepted) => OrderAnswer::Accepted(accepted),
+                    OrderOutcome::Refused { status, error } => {
+                        OrderAnswer::Refused(ApiError { status, ..error })
+                    }
+                };
+                outcomes.into_iter().map(answer).collect()
+            }
+            Ok(outcomes) => {
+                let why = format!("{} answers came for {count} orders", outcomes.len());
+                vec![OrderAnswer::Unanswered(why); count]
+            }
+            Err(ClientError::Api(error)) if error.status == 404 => {
+                if let Some(outbox) = self.outboxes().get_mut(address) {
+                    outbox.takes_no_batches = true;
+                }
+                let mut answers = Vec::with_capacity(count);
+                for body in request.orders {
+                    answers.push(self.deliver_one(address, request.fence.clone(), body).await);
+                }
+                answers
+            }
+            Err(error) => vec![not_taken(error); count],
+        }
+    }
+
+    fn outboxes(&self) -> MutexGuard<'_, BTreeMap<String, Outbox>> {
+        self.outboxes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn not_taken(error: ClientError) -> OrderAnswer {
+    match error {
+        ClientError::Api(error) => OrderAnswer::Refused(error),
+        error => OrderAnswer::Unanswered(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stop(id: &str, epoch: u64, why: usize) -> Order {
+        let fence = Fence { cluster: "c".into(), node: "n1".into(), incarnation: 1, epoch };
+        let body = OrderBody::Stop { id: id.into(), drain_ms: 0, why: "x".repeat(why) };
+        Order { address: "a:1".to_owned(), fence, body }
+    }
+
+    fn outbox(orders: impl IntoIterator<Item = Order>) -> Outbox {
+        let mut outbox = Outbox::default();
+        for order in orders {
+            outbox.waiting.insert((Reverse(order.body.kind()), order.body.id().clone()), order);
+        }
+        outbox
+    }
+
+    fn sizes(outbox: &mut Outbox) -> Vec<usize> {
+        let mut taken = Vec::new();
+        while !outbox.waiting.is_empty() {
+            taken.push(outbox.take().len());
+        }
+        taken
+    }
+
+    #[test]
+    fn requests_are_bounded_in_number_and_size() {
+        let many = (0..150).map(|n| stop(&format!("i{n}"), 1, 1));
+        assert_eq!(sizes(&mut outbox(many)), [64, 64, 22]);
+        let large = (0..4).map(|n| stop(&format!("i{n}"), 1, 600_000));
+        assert_eq!(sizes(&mut outbox(large)), [1, 1, 1, 1]);
+        let mut old = outbox((0..3).map(|n| stop(&format!("i{n}"), 1, 1)));
+        old.takes_no_batches = true;
+        assert_eq!(sizes(&mut old), [1, 1, 1]);
+    }
+
+    #[test]
+    fn one_request_has_one_fence_and_a_repeated_order_goes_once() {
+        let mut both = outbox([stop("i1", 1, 1), stop("i2", 1, 1), stop("i3", 2, 1)]);
+        assert_eq!(sizes(&mut both), [2, 1]);
+        let mut twice = outbox([stop("i1", 1, 1), stop("i1", 2, 1)]);
+        let taken = twice.take();
+        assert_eq!(taken.iter().map(|order| order.fence.epoch).collect::<Vec<_>>(), [2]);
+        assert!(twice.take().is_empty());
     }
 }

@@ -1,6 +1,7 @@
-//! The one task that owns the cluster. Everything else sends it inputs over a
-//! bounded channel and gets its answer on a oneshot; readers take the published
-//! snapshot and never ask.
+//! The one task that owns the cluster. Everything else sends it inputs over
+//! bounded channels and gets its answer on a oneshot; readers take the published
+//! snapshot and never ask. People have a channel of their own, and so have the
+//! answers to orders: thousands of agents at once make nobody wait.
 //!
 //! The task steps the core over all that has arrived, writes the records of the
 //! whole batch with one fsync, and only then publishes, answers and orders. If
@@ -26,8 +27,12 @@ use super::views::Snapshot;
 use crate::model::ApiError;
 use crate::model::wire::{HeartbeatRequest, RegisterRequest};
 
-/// Inputs that may wait for the task; more are answered 503.
-const INBOX: usize = 8192;
+/// What agents say that may wait for the task; more is answered 503.
+const AGENTS: usize = 16_384;
+/// The same for what people ask.
+const PEOPLE: usize = 1024;
+/// Answers to orders that may wait; who brings more waits, too.
+const ANSWERS: usize = 4096;
 /// Inputs taken in one batch, hence under one fsync.
 const BATCH: usize = 1024;
 /// After the disk has refused, nothing but inputs makes the task try again for
@@ -87,7 +92,9 @@ struct Mail {
 /// How everything else reaches the task.
 #[derive(Clone, Debug)]
 pub struct SchedulerHandle {
-    inbox: mpsc::Sender<Mail>,
+    people: mpsc::Sender<Mail>,
+    answers: mpsc::Sender<Mail>,
+    agents: mpsc::Sender<Mail>,
     store: Arc<Store>,
     published: watch::Receiver<Snapshot>,
     tickets: Arc<AtomicU64>,
@@ -110,7 +117,7 @@ impl SchedulerHandle {
         peer: IpAddr,
         request: RegisterRequest,
     ) -> Result<Reply, ApiError> {
-        self.ask(|ticket| Input::Register { ticket, peer, request }).await
+        self.ask(&self.agents, |ticket| Input::Register { ticket, peer, request }).await
     }
 
     /// An agent reports.
@@ -118,7 +125,7 @@ impl SchedulerHandle {
     /// # Errors
     /// What the core answers, or 503 when it is too busy.
     pub async fn heartbeat(&self, request: HeartbeatRequest) -> Result<Reply, ApiError> {
-        self.ask(|ticket| Input::Heartbeat { ticket, request }).await
+        self.ask(&self.agents, |ticket| Input::Heartbeat { ticket, request }).await
     }
 
     /// A person asks for something. Answered once it is durable.
@@ -126,19 +133,24 @@ impl SchedulerHandle {
     /// # Errors
     /// What the core answers, or 503 when it is too busy or the disk refuses.
     pub async fn user(&self, by: String, call: UserCall) -> Result<Reply, ApiError> {
-        self.ask(|ticket| Input::User { ticket, by, call }).await
+        self.ask(&self.people, |ticket| Input::User { ticket, by, call }).await
     }
 
-    async fn ask(&self, input: impl FnOnce(Ticket) -> Input) -> Result<Reply, ApiError> {
+    async fn ask(
+        &self,
+        inbox: &mpsc::Sender<Mail>,
+        input: impl FnOnce(Ticket) -> Input,
+    ) -> Result<Reply, ApiError> {
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
         let mail = Mail { input: input(ticket), waiter: Some((ticket, sender)) };
-        self.inbox.try_send(mail).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => ApiError::unavailable(
-                "Busy",
-                format!("the scheduler has {INBOX} requests waiting; try again in a second"),
-                1,
-            ),
+        inbox.try_send(mail).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => {
+                let waiting = inbox.max_capacity();
+                let text =
+                    format!("the scheduler has {waiting} requests waiting; try again in a second");
+                ApiError::unavailable("Busy", text, 1)
+            }
             mpsc::error::TrySendError::Closed(_) => stopping(),
         })?;
         answer.await.map_err(|_| stopping())?
@@ -148,7 +160,7 @@ impl SchedulerHandle {
     /// lost would only be asked for again.
     pub(super) async fn answered(&self, input: Input) {
         // A closed inbox means the scheduler ends, and with it the order's purpose.
-        let _ = self.inbox.send(Mail { input, waiter: None }).await;
+        let _ = self.answers.send(Mail { input, waiter: None }).await;
     }
 
     /// What is, as of the last durable step.
@@ -173,12 +185,41 @@ fn stopping() -> ApiError {
     ApiError::unavailable("Stopping", "the scheduler is stopping; try again once it is back", 2)
 }
 
+/// What has arrived, by who sent it.
+struct Inbox {
+    people: mpsc::Receiver<Mail>,
+    answers: mpsc::Receiver<Mail>,
+    agents: mpsc::Receiver<Mail>,
+}
+
+impl Inbox {
+    /// Waits for mail and takes a batch of it: some of each kind, people's first.
+    /// False: there will be none any more.
+    async fn receive(&mut self, batch: &mut Vec<Mail>) -> bool {
+        let open = tokio::select! {
+            biased;
+            mail = self.people.recv() => mail.map(|mail| batch.push(mail)),
+            mail = self.answers.recv() => mail.map(|mail| batch.push(mail)),
+            mail = self.agents.recv() => mail.map(|mail| batch.push(mail)),
+        };
+        for (lane, share) in
+            [(&mut self.people, BATCH), (&mut self.answers, BATCH / 2), (&mut self.agents, BATCH)]
+        {
+            for _ in 0..share.min(BATCH.saturating_sub(batch.len())) {
+                let Ok(mail) = lane.try_recv() else { break };
+                batch.push(mail);
+            }
+        }
+        open.is_some()
+    }
+}
+
 /// The task and its surroundings.
 pub struct Driver {
     core: Core,
     store: Arc<Store>,
     clock: Clock,
-    inbox: mpsc::Receiver<Mail>,
+    inbox: Inbox,
     publisher: watch::Sender<Snapshot>,
     dispatcher: Dispatcher,
     waiting: BTreeMap<Ticket, oneshot::Sender<Result<Reply, ApiError>>>,
@@ -189,11 +230,15 @@ pub struct Driver {
 impl Driver {
     /// A driver for this core, and the handle to it.
     pub fn new(core: Core, store: Arc<Store>, clock: Clock) -> (Self, SchedulerHandle) {
-        let (sender, inbox) = mpsc::channel(INBOX);
+        let (to_people, people) = mpsc::channel(PEOPLE);
+        let (to_answers, answers) = mpsc::channel(ANSWERS);
+        let (to_agents, agents) = mpsc::channel(AGENTS);
         let first = Snapshot { state: core.state.clone(), now: clock.now() };
         let (publisher, published) = watch::channel(first);
         let handle = SchedulerHandle {
-            inbox: sender,
+            people: to_people,
+            answers: to_answers,
+            agents: to_agents,
             store: Arc::clone(&store),
             published,
             tickets: Arc::new(AtomicU64::new(1)),
@@ -204,7 +249,7 @@ impl Driver {
             core,
             store,
             clock,
-            inbox,
+            inbox: Inbox { people, answers, agents },
             publisher,
             dispatcher,
             waiting: BTreeMap::new(),
@@ -234,8 +279,8 @@ impl Driver {
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return,
-                count = self.inbox.recv_many(&mut batch, BATCH) => {
-                    if count == 0 {
+                open = self.inbox.receive(&mut batch) => {
+                    if !open {
                         return;
                     }
                 }
@@ -314,9 +359,7 @@ impl Driver {
         for (ticket, reply) in replies {
             self.answer(ticket, reply);
         }
-        for order in orders {
-            self.dispatcher.send(order, handle.clone());
-        }
+        self.dispatcher.send(orders, handle);
     }
 
     fn step(&mut self, first: bool, input: Input) -> Step {

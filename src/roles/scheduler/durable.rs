@@ -13,17 +13,18 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet, Vector};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use smallvec::SmallVec;
 
 mod restored;
 mod sense;
 
 pub use self::restored::after_restore;
 use self::restored::{RESTORED, Restored};
-use super::chronicle::rfc3339;
 use super::core::{Core, Deadline};
 use super::message::{Millis, Moment, Record};
 use super::state::{Done, Failure, Node, Replica, Revision, Rollout, State, Workload};
 use crate::model::view::NodeStatus;
+use crate::model::wall::rfc3339;
 use crate::model::wire::DockerStatus;
 use crate::model::{ClusterId, DaemonId, InstanceId, NodeId, Timing, WorkloadId, WorkloadSpec};
 use crate::planted::{Fault, planted};
@@ -202,10 +203,10 @@ impl Core {
                         restarts: replica.restarts,
                         step: replica.step,
                         not_before_wall,
-                        done: replica.done.clone(),
-                        done_before: replica.done_before.clone(),
+                        done: replica.done.as_deref().cloned(),
+                        done_before: replica.done_before.as_deref().cloned(),
                         arrived: replica.arrived,
-                        last_failure: replica.last_failure.clone(),
+                        last_failure: replica.last_failure.as_deref().cloned(),
                         pin: replica.pin.clone(),
                         follows: replica.follows.clone(),
                     },
@@ -504,15 +505,15 @@ fn replica_of(revision: u64, record: ReplicaRecord, moment: Moment, timing: &Tim
         .map(|left| moment.now + left);
     Replica {
         revision,
-        instances: Vector::new(),
+        instances: SmallVec::new(),
         restarts: record.restarts,
         step: record.step,
         not_before,
-        done: record.done.filter(|_| !planted(Fault::DoneForgotten)),
-        done_before: record.done_before,
+        done: record.done.filter(|_| !planted(Fault::DoneForgotten)).map(Box::new),
+        done_before: record.done_before.map(Box::new),
         arrived: record.arrived,
         recorded: true,
-        last_failure: record.last_failure,
+        last_failure: record.last_failure.map(Box::new),
         pin: record.pin,
         follows: record.follows,
         unaccounted: true,

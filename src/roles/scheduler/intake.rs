@@ -11,6 +11,7 @@ use super::registry::superseded;
 use super::replica::{Ending, Verdict, judge};
 use super::state::{Delivery, Done, Failure, Instance, Node, Seen, Share, Stop, StopCause};
 use crate::model::view::NodeStatus;
+use crate::model::wall::unix_ms;
 use crate::model::wire::{DockerState, HeartbeatRequest, HeartbeatResponse};
 use crate::model::{ApiError, ContainerInstance, Health, InstanceId, Phase, Reason};
 use crate::planted::{Fault, planted};
@@ -294,7 +295,8 @@ impl Core {
             holds_ports: false,
             since: now.saturating_sub(report.running_for_ms.unwrap_or(0)),
             run: Delivery::Confirmed,
-            stop: stop.map(|(cause, delivery)| Stop { cause, since: now, drain_ms: 0, delivery }),
+            stop: stop
+                .map(|(cause, delivery)| Stop { cause, since: now, drain_ms: 0, delivery }.into()),
             seen: Some(seen(report, now)),
             ready: false,
             proven_in: None,
@@ -325,7 +327,7 @@ impl Core {
             return;
         }
         self.edit_replica(&workload, number, |replica| {
-            replica.instances.push_back(id.clone());
+            replica.instances.push(id.clone());
             replica.unaccounted = false;
             // Its agent may have restarted it by itself meanwhile.
             replica.restarts = replica.restarts.max(instance.restarts);
@@ -455,10 +457,13 @@ impl Core {
             Verdict::Done => {
                 let exit_code = seen.as_ref().and_then(|s| s.exit_code);
                 self.edit_replica(&name, number, |replica| {
-                    replica.done =
-                        Some(Done { revision: instance.revision, exit_code, instance: id.clone() });
+                    replica.done = Some(
+                        Done { revision: instance.revision, exit_code, instance: id.clone() }
+                            .into(),
+                    );
                     replica.not_before = None;
-                    replica.last_failure = (ending != Ending::Exited(0)).then(|| failure.clone());
+                    replica.last_failure =
+                        (ending != Ending::Exited(0)).then(|| failure.clone().into());
                 });
                 let message = format!(
                     "replica {number} of {name} is done ({}); its restart policy asks for no more",
@@ -474,7 +479,7 @@ impl Core {
                     replica.not_before = (delay_ms > 0).then_some(not_before);
                     replica.pin = same_node.then(|| instance.node.clone());
                     replica.follows = Some(id.clone());
-                    replica.last_failure = Some(failure.clone());
+                    replica.last_failure = Some(failure.clone().into());
                 });
                 if delay_ms > 0 {
                     self.agenda
@@ -541,13 +546,13 @@ fn seen(report: ContainerInstance, now: u64) -> Seen {
     let since = |age: Option<u64>| age.map(|ms| now.saturating_sub(ms));
     let over = report.phase.is_final();
     Seen {
-        container_id: report.container_id,
+        container_id: report.container_id.into(),
         phase: report.phase,
         health: report.health,
         exit_code: report.exit_code,
-        ip: report.ip,
-        ports: report.ports,
-        started_at: report.started_at,
+        ip: report.ip.and_then(|ip| ip.parse().ok()),
+        ports: report.ports.into(),
+        started_wall: report.started_at.as_deref().and_then(unix_ms),
         reason: report.reason,
         message: report.message,
         running_since: if over { None } else { since(report.running_for_ms) },

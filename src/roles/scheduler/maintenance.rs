@@ -89,7 +89,7 @@ impl Core {
             return;
         }
         let done = Done { revision: instance.revision, exit_code: None, instance: id.clone() };
-        self.edit_replica(name, number, |replica| replica.done = Some(done));
+        self.edit_replica(name, number, |replica| replica.done = Some(done.into()));
         self.record_replica(name, number);
         let message = format!("replica {number} of {name} is done: its node was removed");
         self.note_instance(&instance, "ReplicaDone", message);

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::model::view::{DeployResponse, EventView};
 use crate::model::wire::{
     Fence, HeartbeatRequest, HeartbeatResponse, OrderAccepted, RegisterRequest, RegisterResponse,
-    RunOrder,
 };
+pub use crate::model::wire::{OrderBody, OrderKind};
 use crate::model::{ApiError, Extent, InstanceId, NodeId, WorkloadId, WorkloadSpec};
 
 /// Milliseconds since the driver started, from a monotonic clock.
@@ -175,15 +175,6 @@ impl Noted {
     }
 }
 
-/// The two orders there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum OrderKind {
-    /// `POST /run`.
-    Run,
-    /// `POST /stop/{id}`.
-    Stop,
-}
-
 /// What came of an order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OrderAnswer {
@@ -204,22 +195,6 @@ pub struct Order {
     pub fence: Fence,
     /// What to do.
     pub body: OrderBody,
-}
-
-/// What an order says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum OrderBody {
-    /// Run this.
-    Run(Box<RunOrder>),
-    /// Stop this.
-    Stop {
-        /// The instance.
-        id: InstanceId,
-        /// How long to go on serving before SIGTERM.
-        drain_ms: u64,
-        /// Why, for logs.
-        why: String,
-    },
 }
 
 /// What one step decided. The shell writes `records` first, in one batch, and

@@ -3,9 +3,11 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
 
+use smallvec::SmallVec;
+
 use super::core::{Core, Deadline};
 use super::message::{Order, OrderAnswer, OrderBody, OrderKind};
-use super::state::{Delivery, Instance};
+use super::state::{ContainerId, Delivery, Instance, Seen};
 use crate::model::view::NodeStatus;
 use crate::model::wire::{Fence, RunOrder, order_version};
 use crate::model::{ApiError, InstanceId, NodeId, Phase, Reason};
@@ -219,14 +221,14 @@ impl Core {
     /// other, with nothing left behind.
     pub(super) fn fail_start(&mut self, instance: &Instance, reason: Reason, message: String) {
         let mut failed = instance.clone();
-        failed.seen = Some(super::state::Seen {
-            container_id: String::new(),
+        failed.seen = Some(Seen {
+            container_id: ContainerId::none(),
             phase: Phase::Failed,
             health: crate::model::Health::Unknown,
             exit_code: None,
             ip: None,
-            ports: Vec::new(),
-            started_at: None,
+            ports: SmallVec::new(),
+            started_wall: None,
             reason: Some(reason),
             message: Some(message),
             running_since: None,

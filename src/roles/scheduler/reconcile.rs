@@ -336,7 +336,8 @@ impl Core {
         );
         let (now, drain_ms) = (self.state.now, self.drain_left(&instance));
         self.touch(id, |instance| {
-            instance.stop = Some(Stop { cause, since: now, drain_ms, delivery: Delivery::Due(0) });
+            let stop = Stop { cause, since: now, drain_ms, delivery: Delivery::Due(0) };
+            instance.stop = Some(stop.into());
         });
         self.agenda.orders.insert(id.clone());
     }

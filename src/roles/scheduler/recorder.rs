@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::core::Core;
-use super::message::{Input, Millis, Moment, Order, OrderBody, Step};
+use super::message::{Input, Millis, Moment, Step};
 use super::recording::{Checkpoint, Digest, Entry, FORMAT, Head, line};
 use crate::model::ClusterId;
 
@@ -222,11 +222,7 @@ fn size_of_input(input: &Input) -> usize {
 }
 
 fn size_of_step(step: &Step) -> usize {
-    let of_order = |order: &Order| match &order.body {
-        OrderBody::Run(run) => 2048 + run.template.env.values().map(String::len).sum::<usize>(),
-        OrderBody::Stop { .. } => 512,
-    };
-    let orders: usize = step.orders.iter().map(of_order).sum();
+    let orders: usize = step.orders.iter().map(|order| order.body.size()).sum();
     orders + 16 * 1024 * step.records.len() + 512 * (step.replies.len() + step.events.len())
 }
 

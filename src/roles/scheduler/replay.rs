@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::core::Core;
 use super::durable::RecoverError;
-use super::message::{Input, Moment, Order, OrderBody, Record, Step, UserCall, heard};
+use super::message::{Input, Moment, OrderBody, Record, Step, UserCall, heard};
 use super::recording::{Checkpoint, Digest, Entry};
 use super::state::State;
 use crate::model::{InstanceId, WorkloadId};
@@ -146,7 +146,7 @@ impl Replay {
         }
         let step = self.core.step(moment, input.clone());
         for order in &step.orders {
-            note(&self.core.state, instance_of(order));
+            note(&self.core.state, order.body.id());
         }
         self.batch.push(Relived { number, moment, input, step, differs: None, about });
         self.undecided = true;
@@ -198,14 +198,6 @@ impl Relived {
         matches!(self.input, Input::User { .. })
             || !(records.is_empty() && orders.is_empty() && events.is_empty())
             || self.differs.is_some()
-    }
-}
-
-/// The instance that an order is about.
-pub fn instance_of(order: &Order) -> &InstanceId {
-    match &order.body {
-        OrderBody::Run(run) => &run.id,
-        OrderBody::Stop { id, .. } => id,
     }
 }
 

@@ -125,7 +125,7 @@ impl Rerun {
                 Ok(batch) => self.tell(batch.with_context(of_file)?, teller)?,
                 Err(panic) => {
                     let (number, wall) = step.unwrap_or_default();
-                    let at = super::chronicle::rfc3339(wall);
+                    let at = crate::model::wall::rfc3339(wall);
                     self.otherwise.push(format!("step {number}, {at}: {panic:#}"));
                     return Ok(false);
                 }
@@ -157,7 +157,7 @@ impl Rerun {
         self.steps += batch.steps.len() as u64;
         for relived in &batch.steps {
             if let Some(differs) = &relived.differs {
-                let at = super::chronicle::rfc3339(relived.moment.wall);
+                let at = crate::model::wall::rfc3339(relived.moment.wall);
                 self.otherwise.push(format!("step {}, {at}: {differs}", relived.number));
             }
         }

@@ -240,7 +240,7 @@ impl Core {
         }
         self.insert_instance(instance);
         self.edit_replica(name, number, |replica| {
-            replica.instances.push_back(id.clone());
+            replica.instances.push(id.clone());
             replica.not_before = None;
             replica.unaccounted = false;
             // Where it ran before means nothing any more once it has moved.

@@ -7,11 +7,13 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
 
+mod container_id;
 mod instance;
 mod workload;
 
 use std::sync::Arc;
 
+pub use self::container_id::ContainerId;
 pub use self::instance::{Delivery, Instance, Seen, Stop, StopCause};
 pub use self::workload::{Done, Failure, Replica, Revision, Rollout, RolloutState, Word, Workload};
 use imbl::{OrdMap, OrdSet, Vector};

@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
-use super::chronicle::rfc3339;
 use super::core::Core;
 use super::message::{Noted, Reply, RolloutCall, UserCall};
 use super::rollout::first_heads;
 use super::state::{Replica, Revision, StopCause, Workload};
 use crate::model::validate::{port_warnings, validate};
 use crate::model::view::DeployResponse;
+use crate::model::wall::rfc3339;
 use crate::model::{ApiError, InstanceId, NodeId, WorkloadId, WorkloadSpec};
 use crate::planted::{Fault, planted};
 

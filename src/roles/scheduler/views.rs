@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use super::chronicle::rfc3339;
 use super::core::ready_at;
 use super::message::Millis;
 use super::placement::{Refusal, refusal};
@@ -14,6 +13,7 @@ use crate::model::view::{
     AgainView, DiscoverView, Endpoint, EventView, HealthView, NodeStatus, NodeView, RevisionView,
     RolloutView, WorkloadView,
 };
+use crate::model::wall::rfc3339;
 use crate::model::wire::DockerState;
 use crate::model::{
     ApiError, ContainerInstance, Health, InstanceId, Phase, Reason, Why, WorkloadId,
@@ -418,7 +418,7 @@ impl Snapshot {
         let age = |since: Option<Millis>| since.map(|at| self.now.saturating_sub(at));
         ContainerInstance {
             id: instance.id.clone(),
-            container_id: seen.map(|s| s.container_id.clone()).unwrap_or_default(),
+            container_id: seen.map(|s| s.container_id.to_string()).unwrap_or_default(),
             workload_id: instance.workload.clone(),
             replica: instance.replica,
             revision: instance.revision,
@@ -430,12 +430,12 @@ impl Snapshot {
             stopping: instance.stop.is_some() && !instance.is_over(),
             lost,
             exit_code: seen.and_then(|s| s.exit_code),
-            ip: seen.and_then(|s| s.ip.clone()),
-            ports: seen.map(|s| s.ports.clone()).unwrap_or_default(),
+            ip: seen.and_then(|s| s.ip).map(|ip| ip.to_string()),
+            ports: seen.map(|s| s.ports.to_vec()).unwrap_or_default(),
             asked_ports: Vec::new(),
             restarts: instance.restarts,
             backoff_step: instance.step,
-            started_at: seen.and_then(|s| s.started_at.clone()),
+            started_at: seen.and_then(|s| s.started_wall).map(rfc3339),
             reason: why.as_ref().map(|w| w.reason),
             message: why.map(|w| w.message),
             replaces: instance.replaces.clone(),
@@ -504,7 +504,9 @@ impl Snapshot {
                 .values()
                 .filter(|i| {
                     !id.is_empty()
-                        && i.seen.as_ref().is_some_and(|s| s.container_id.starts_with(id))
+                        && i.seen
+                            .as_ref()
+                            .is_some_and(|s| s.container_id.to_string().starts_with(id))
                 })
                 .take(2)
                 .collect(),

@@ -9,6 +9,7 @@ use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBu
 
 use super::trouble::{Trouble, within};
 use super::{DockerRuntime, LIST, LOOK, lock};
+use crate::model::wall::unix_ms;
 use crate::model::wire::labels;
 use crate::model::{ClusterId, NodeId, Protocol, PublishedPort};
 use crate::roles::agent::message::{ContainerState, Facts, Observed};
@@ -109,12 +110,6 @@ fn state_of(status: Option<ContainerStateStatusEnum>) -> ContainerState {
         Some(Status::EXITED | Status::DEAD | Status::REMOVING) => ContainerState::Ended,
         Some(Status::CREATED | Status::EMPTY) | None => ContainerState::Created,
     }
-}
-
-/// Docker's times; the year 1 means never.
-fn unix_ms(text: &str) -> Option<u64> {
-    let at: jiff::Timestamp = text.parse().ok()?;
-    u64::try_from(at.as_millisecond()).ok()
 }
 
 /// `{"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "32768"}]}` in order.

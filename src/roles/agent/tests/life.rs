@@ -38,7 +38,7 @@ fn a_started_instance_is_reported_at_once_with_all_that_is_known() {
     assert_eq!(web.container_id, "c-web-r1-x");
     assert_eq!(web.ip.as_deref(), Some("172.17.0.2"));
     assert_eq!(web.ports, [published()]);
-    assert_eq!(web.started_at.as_deref(), Some("2023-11-14T22:13:20Z"));
+    assert_eq!(web.started_at.as_deref(), Some("2023-11-14T22:13:20.000Z"));
     assert_eq!((web.running_for_ms, web.healthy_for_ms), (Some(4), Some(4)));
     assert_eq!((web.reason, web.message.as_ref()), (None, None));
 }

@@ -3,13 +3,13 @@
 use serde_json::json;
 
 use crate::model::view::EventView;
+use crate::model::wall::rfc3339;
 use crate::model::{InstanceId, NodeId, WorkloadId};
 use crate::roles::ctl::render::{Look, event};
-use crate::roles::scheduler::chronicle::rfc3339;
 use crate::roles::scheduler::message::{
     Input, Order, OrderAnswer, OrderBody, OrderKind, Record, RolloutCall, UserCall,
 };
-use crate::roles::scheduler::replay::{Outcome, Relived, called, instance_of};
+use crate::roles::scheduler::replay::{Outcome, Relived, called};
 
 /// All of it, as one object on a line.
 pub(super) fn json(relived: &Relived, outcome: &Outcome) -> String {
@@ -46,7 +46,7 @@ pub(super) fn lines(relived: &Relived, outcome: &Outcome, look: &Look, text: &mu
         page.say(stored(outcome), About::default(), keys(&relived.step.records));
     }
     for order in orders.iter().filter(|_| !matches!(outcome, Outcome::RolledBack(_))) {
-        page.say("order", About::instance(instance_of(order)), told(order));
+        page.say("order", About::instance(order.body.id()), told(order));
     }
     if let Outcome::RolledBack(why) = outcome {
         let number = relived.number;

@@ -118,7 +118,7 @@ impl Reader {
         let ids = cohort.ids.iter().filter(wanted);
         ids.filter_map(|id| {
             let instance = state.instances.get(id)?;
-            let has_log = instance.seen.as_ref().is_some_and(|s| !s.container_id.is_empty());
+            let has_log = instance.seen.as_ref().is_some_and(|s| !s.container_id.is_none());
             let node = state.nodes.get(&instance.node).filter(|_| has_log)?;
             Some((id.clone(), node.address.clone()))
         })

@@ -2,10 +2,13 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::super::message::Millis;
-use super::Share;
+use super::{ContainerId, Share};
 use crate::model::{Health, InstanceId, NodeId, Phase, PublishedPort, Reason, WorkloadId};
 
 /// One container's one life, as intended and as seen.
@@ -40,7 +43,7 @@ pub struct Instance {
     /// How far the order to run it has come.
     pub run: Delivery,
     /// The order to stop it, if given.
-    pub stop: Option<Stop>,
+    pub stop: Option<Box<Stop>>,
     /// What its agent last said; `None`: nothing yet.
     pub seen: Option<Seen>,
     /// Ready: running, healthy if it has a probe, for `minReadySeconds`.
@@ -153,7 +156,7 @@ impl StopCause {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     /// Docker's id.
-    pub container_id: String,
+    pub container_id: ContainerId,
     /// How far it has come.
     pub phase: Phase,
     /// What the probe says.
@@ -161,11 +164,11 @@ pub struct Seen {
     /// Exit code, once exited.
     pub exit_code: Option<i64>,
     /// The container's address.
-    pub ip: Option<String>,
+    pub ip: Option<IpAddr>,
     /// Published ports.
-    pub ports: Vec<PublishedPort>,
-    /// Wall time of its start, for display.
-    pub started_at: Option<String>,
+    pub ports: SmallVec<[PublishedPort; 2]>,
+    /// Wall time of its start, Unix milliseconds, for display.
+    pub started_wall: Option<u64>,
     /// Why it is not running and ready, by the agent.
     pub reason: Option<Reason>,
     /// The same in one sentence.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet, Vector};
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::super::message::Millis;
 use crate::model::{InstanceId, NodeId, Reason, RestartPolicy, Template, Why, WorkloadSpec};
@@ -173,14 +174,15 @@ pub struct Word {
     pub why: String,
 }
 
-/// One of a workload's places.
+/// One of a workload's places. There is one per container that is wanted, so what few
+/// have is kept apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replica {
     /// The revision it is to have: during a rollout some have moved on already.
     pub revision: u64,
     /// Instances in it that are not over. Usually one; two during a rollout, a
     /// drain, or while a node that was lost returns.
-    pub instances: Vector<InstanceId>,
+    pub instances: SmallVec<[InstanceId; 1]>,
     /// How often it was restarted.
     pub restarts: u32,
     /// Failures in a row.
@@ -188,16 +190,16 @@ pub struct Replica {
     /// Not to be started before.
     pub not_before: Option<Millis>,
     /// It finished.
-    pub done: Option<Done>,
+    pub done: Option<Box<Done>>,
     /// It had finished in the revision before: that counts again if the rollout
     /// is aborted.
-    pub done_before: Option<Done>,
+    pub done_before: Option<Box<Done>>,
     /// In the rollout under way, its instance of the wanted revision was ready.
     pub arrived: bool,
     /// Something of it is on disk.
     pub recorded: bool,
     /// Its last failure.
-    pub last_failure: Option<Failure>,
+    pub last_failure: Option<Box<Failure>>,
     /// A crash is restarted where it happened.
     pub pin: Option<NodeId>,
     /// The instance that the next one follows.
