@@ -472,9 +472,13 @@ fn set_alive(node: &mut Node, now: u64) {
 
 fn set_docker(node: &mut Node, docker: DockerStatus, now: u64) {
     node.docker_since = now.saturating_sub(docker.for_ms);
-    // The daemon's name is kept while it cannot be asked for it.
-    let daemon = docker.daemon.clone().or_else(|| node.docker.daemon.clone());
-    node.docker = DockerStatus { daemon, for_ms: 0, ..docker };
+    node.docker = following(&node.docker, docker);
+}
+
+/// A status as kept. The daemon's name stays while it cannot be asked for it.
+fn following(before: &DockerStatus, docker: DockerStatus) -> DockerStatus {
+    let daemon = docker.daemon.clone().or_else(|| before.daemon.clone());
+    DockerStatus { daemon, for_ms: 0, ..docker }
 }
 
 /// Where the agent is reached: what it advertises, else where it came from.
@@ -517,6 +521,19 @@ mod tests {
             docker: DockerStatus::default(),
             version: String::new(),
         }
+    }
+
+    #[test]
+    fn a_daemon_keeps_its_name_while_it_does_not_answer() {
+        let known = docker(DockerState::Ok, Some("d1"), 0);
+        let hung = following(&known, docker(DockerState::Hung, None, 2_000));
+        assert_eq!(hung, docker(DockerState::Hung, Some("d1"), 0));
+        let another = docker(DockerState::Ok, Some("d2"), 0);
+        assert_eq!(following(&hung, another.clone()), another);
+    }
+
+    fn docker(state: DockerState, daemon: Option<&str>, for_ms: u64) -> DockerStatus {
+        DockerStatus { state, for_ms, daemon: daemon.map(Into::into), message: None }
     }
 
     #[test]

@@ -134,6 +134,8 @@ mod tests {
                 assert!(delay >= nominal && delay <= nominal + nominal / 10, "{step} {draw}");
             }
         }
+        // Jitter is up to a tenth, and the tenth itself.
+        assert_eq!((backoff(1, &timing, 100), backoff(1, &timing, 101)), (1100, 1000));
         assert_eq!(
             judged(RestartPolicy::Always, Ending::Exited(1), 7, 60_000),
             Verdict::Again { delay_ms: 0, step: 1, same_node: true }

@@ -454,3 +454,61 @@ fn changed_fields(old: &WorkloadSpec, new: &WorkloadSpec) -> Vec<&'static str> {
     compare("restartedAt", old.restarted_at != new.restarted_at);
     changed
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ranks(nodes: &[(&str, u32)]) -> Vec<GiveUpRank> {
+        let mut numbers = 0..;
+        let mut all = Vec::new();
+        for (node, count) in nodes {
+            for number in numbers.by_ref().take(*count as usize) {
+                all.push(GiveUpRank {
+                    stage: Stage::Ready,
+                    holds_asked_port: false,
+                    to_grow_by: false,
+                    emptier_node: Reverse(*count),
+                    older: Reverse(0),
+                    number: Reverse(number),
+                    node: Some((*node).into()),
+                });
+            }
+        }
+        all
+    }
+
+    /// The same, ranking all that are left anew after each choice.
+    fn one_by_one(nodes: &[(&str, u32)], count: usize) -> Vec<u32> {
+        let mut left = ranks(nodes);
+        let mut numbers = Vec::new();
+        for _ in 0..count.min(left.len()) {
+            let least = (0..left.len()).min_by(|a, b| left[*a].cmp(&left[*b])).unwrap();
+            let gone = left.swap_remove(least);
+            for rank in left.iter_mut().filter(|rank| rank.node == gone.node) {
+                rank.emptier_node.0 -= 1;
+            }
+            numbers.push(gone.number.0);
+        }
+        numbers
+    }
+
+    #[test]
+    fn what_stays_is_spread_however_many_go() {
+        let clusters: [&[(&str, u32)]; 4] = [
+            &[("a", 5), ("b", 4), ("c", 1)],
+            &[("a", 1), ("b", 1), ("c", 6)],
+            &[("a", 7), ("b", 7), ("c", 7), ("d", 2)],
+            &[("a", 9)],
+        ];
+        for nodes in clusters {
+            for count in 0..=25 {
+                assert_eq!(
+                    chosen(ranks(nodes), count),
+                    one_by_one(nodes, count),
+                    "{nodes:?} {count}"
+                );
+            }
+        }
+    }
+}
