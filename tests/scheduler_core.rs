@@ -9,9 +9,10 @@ use std::collections::BTreeSet;
 use cluster::{STOP_MS, World, port, probe, spec, spec_of};
 use kube_lite::model::view::NodeStatus;
 use kube_lite::model::wire::{DockerState, RegisterRequest};
-use kube_lite::model::{Health, InstanceId, Reason, RestartPolicy};
+use kube_lite::model::{ApiError, Health, InstanceId, Reason, RestartPolicy};
 use kube_lite::roles::scheduler::core::Core;
-use kube_lite::roles::scheduler::message::{Input, Reply, UserCall};
+use kube_lite::roles::scheduler::message::{Input, OrderAnswer, OrderKind, Reply, UserCall};
+use kube_lite::roles::scheduler::state::Instance;
 
 const MINUTE: u64 = 60_000;
 
@@ -987,14 +988,7 @@ fn a_refusal_is_a_failure_with_its_reason_and_is_retried_elsewhere_in_time() {
     world.hold_orders = true;
     world.deploy(spec("web", 1));
     let instance = world.core.state.instances.values().next().unwrap().clone();
-    let error = kube_lite::model::ApiError::bad_request("image: no such thing");
-    world.feed(Input::Answered {
-        node: instance.node.clone(),
-        id: instance.id.clone(),
-        kind: kube_lite::roles::scheduler::message::OrderKind::Run,
-        incarnation: world.core.state.nodes[&instance.node].incarnation,
-        answer: kube_lite::roles::scheduler::message::OrderAnswer::Refused(error),
-    });
+    refuse(&mut world, &instance, ApiError::bad_request("image: no such thing"));
     assert!(!world.core.state.instances.contains_key(&instance.id));
     let replica = &world.core.state.workloads["web"].replicas[&0];
     assert_eq!((replica.step, replica.restarts), (1, 1));
@@ -1002,6 +996,29 @@ fn a_refusal_is_a_failure_with_its_reason_and_is_retried_elsewhere_in_time() {
     assert_eq!(failure.reason, Reason::Refused);
     assert!(failure.message.contains("no such thing"), "{failure:?}");
     assert_eq!(world.core.state.instances.len(), 1, "the first retry is at once");
+}
+
+fn refuse(world: &mut World, instance: &Instance, error: ApiError) {
+    world.feed(Input::Answered {
+        node: instance.node.clone(),
+        id: instance.id.clone(),
+        kind: OrderKind::Run,
+        incarnation: world.core.state.nodes[&instance.node].incarnation,
+        answer: OrderAnswer::Refused(error),
+    });
+}
+
+#[test]
+fn what_its_agent_was_told_to_stop_before_it_came_is_no_failure() {
+    let mut world = World::new(2);
+    world.hold_orders = true;
+    world.deploy(spec("web", 1));
+    let instance = world.core.state.instances.values().next().unwrap().clone();
+    refuse(&mut world, &instance, ApiError::new(409, "Stopped", "it was stopped"));
+    assert!(!world.core.state.instances.contains_key(&instance.id));
+    let replica = &world.core.state.workloads["web"].replicas[&0];
+    assert_eq!((replica.step, replica.restarts, &replica.last_failure), (0, 0, &None));
+    assert_eq!(world.core.state.instances.len(), 1, "another one is started at once");
 }
 
 #[test]

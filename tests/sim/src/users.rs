@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use kube_lite::model::validate::validate;
-use kube_lite::model::{ApiError, NodeId, WorkloadSpec};
+use kube_lite::model::{ApiError, Extent, NodeId, WorkloadSpec};
 use kube_lite::roles::scheduler::message::{Reply, RolloutCall, UserCall};
 use serde_json::json;
 
@@ -164,20 +164,49 @@ impl World {
         }
         let rollout = |step| Some(UserCall::Rollout { id: name.into(), step });
         let choice = match rolls {
-            true => users.rng.weighted(&[(4, 0), (3, 1), (3, 2), (4, 3), (3, 4), (2, 5), (1, 6)]),
-            false => users.rng.weighted(&[(8, 0), (6, 1), (1, 2), (1, 3), (1, 4), (4, 5), (2, 6)]),
+            true => users.rng.weighted(&[
+                (4, 0),
+                (3, 1),
+                (3, 2),
+                (4, 3),
+                (3, 4),
+                (2, 5),
+                (1, 6),
+                (1, 7),
+            ]),
+            false => users.rng.weighted(&[
+                (8, 0),
+                (6, 1),
+                (1, 2),
+                (1, 3),
+                (1, 4),
+                (4, 5),
+                (2, 6),
+                (2, 7),
+            ]),
         };
         match choice {
             0 => Some(UserCall::Scale { id, replicas: users.rng.below(7) as u32 }),
             1 => {
                 let image = users.template(name)["image"].as_str()?.to_owned();
-                rollout(RolloutCall::Start { image, max_surge: None, max_unavailable: None })
+                let mut bound = |from: u64, to: u64| {
+                    users.rng.chance(300).then(|| Extent::Count(users.rng.range(from, to) as u32))
+                };
+                let (max_surge, max_unavailable) = (bound(1, 3), bound(0, 2));
+                rollout(RolloutCall::Start { image, max_surge, max_unavailable })
             }
             2 => rollout(RolloutCall::Pause),
             3 => rollout(RolloutCall::Resume),
             4 => rollout(RolloutCall::Abort),
-            5 => rollout(RolloutCall::Undo { to: None }),
-            _ => Some(UserCall::Delete(id)),
+            5 => {
+                let revisions =
+                    known.iter().flat_map(|workload| workload.revisions.keys().copied());
+                let revisions: Vec<u64> = revisions.collect();
+                let to = users.rng.chance(400).then(|| *users.rng.pick(&revisions));
+                rollout(RolloutCall::Undo { to })
+            }
+            6 => Some(UserCall::Delete(id)),
+            _ => rollout(RolloutCall::Restart),
         }
     }
 
