@@ -105,7 +105,10 @@ impl AgentCore {
             return Err(stopped(&order.id));
         }
         if let Some(replaced) = &order.replaces {
-            if let Some(successor) = self.own_successor(replaced) {
+            let stays = |id: &InstanceId| {
+                !matches!(self.instances[id].leaving, Some(Leaving::Ordered { .. }))
+            };
+            if let Some(successor) = self.own_successor(replaced).filter(stays) {
                 let seq = self.instances[&successor].accepted_seq;
                 return Ok(self.accepted(successor, seq));
             }

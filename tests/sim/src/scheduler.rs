@@ -74,6 +74,8 @@ pub struct Process {
     committing: Option<Batch>,
     /// It gets no steps.
     pub frozen: bool,
+    /// It has had its first step.
+    pub decides: bool,
     waiting: BTreeMap<Ticket, Caller>,
     tickets: Ticket,
     orders: BTreeMap<u64, Sent>,
@@ -272,6 +274,7 @@ impl World {
         let before = process.core.state.clone();
         let visits = process.core.visits;
         let watched = self.judge.scheduler_hears(&before, moment, &input, &process.waiting);
+        process.decides = true;
         let step = process.core.step(moment, input);
         let changed = visits != process.core.visits || !step.events.is_empty();
         if self.trace.wants(crate::trace::Detail::Story) {
@@ -548,6 +551,7 @@ impl World {
             run_planned: false,
             committing: None,
             frozen: false,
+            decides: false,
             waiting: BTreeMap::new(),
             tickets: 0,
             orders: BTreeMap::new(),

@@ -127,6 +127,24 @@ fn an_order_that_replaces_what_the_agent_has_replaced_is_answered_with_that_succ
     assert_eq!(world.phase("web-r1-y"), None);
 }
 
+/// Found by seed 3765 of the simulator: the scheduler was told of a successor that it
+/// had just stopped.
+#[test]
+fn a_successor_that_is_being_stopped_answers_for_nobody() {
+    let mut world = World::ready();
+    world.start(&order("web-r1-x", json!({})));
+    world.scheduler_up = false;
+    world.dies("web-r1-x", 1);
+    world.pass(10_000);
+    world.launched("web-r1-x-a1");
+    world.open.clear();
+    world.stop("web-r1-x-a1", 0).unwrap();
+    let mut theirs = order("web-r1-y", json!({}));
+    theirs.replaces = Some("web-r1-x".into());
+    assert_eq!(world.run(&theirs).unwrap().id.as_str(), "web-r1-y");
+    assert_eq!(world.phase("web-r1-y"), Some(Phase::Pending));
+}
+
 #[test]
 fn a_successor_supersedes_a_start_that_failed() {
     let mut world = World::ready();

@@ -56,8 +56,14 @@ impl Judge {
                 };
                 let same = before.is_some_and(|w| w.revision == revision);
                 let paused = same && before.is_some_and(|w| w.paused);
-                let wanted = Wanted { spec: spec.as_ref().clone(), replicas, revision, paused };
-                book.workloads.insert(spec.name.clone(), Some(wanted));
+                let mut spec = spec.as_ref().clone();
+                // Whoever deploys a file again does not ask for another restart.
+                let known = after.workloads.get(&spec.name);
+                let template = known.and_then(|known| known.template(revision));
+                let restarted = template.and_then(|template| template.restarted_at.clone());
+                spec.restarted_at = spec.restarted_at.or(restarted);
+                let wanted = Wanted { spec, replicas, revision, paused };
+                book.workloads.insert(wanted.spec.name.clone(), Some(wanted));
             }
             UserCall::Scale { id, replicas } => {
                 if let Some(Some(wanted)) = book.workloads.get_mut(id) {

@@ -37,7 +37,8 @@ impl World {
 
     /// DESIGN 7.6: whatever does not run has a reason.
     fn judge_reasons(&mut self) {
-        let Some(state) = self.scheduler.state() else { return };
+        let decides = self.scheduler.process.as_ref().is_some_and(|process| process.decides);
+        let Some(state) = self.scheduler.state().filter(|_| decides) else { return };
         let snapshot = Snapshot { state: state.clone(), now: state.now };
         let mut objections = Vec::new();
         for (name, workload) in &state.workloads {
