@@ -7,9 +7,11 @@ mod rollouts;
 
 use cluster::{World, port, spec};
 use kube_lite::model::view::NodeStatus;
-use kube_lite::model::wire::{DockerState, RegisterRequest};
-use kube_lite::model::{Extent, InstanceId, Phase, Reason, RestartPolicy, WorkloadSpec};
-use kube_lite::roles::scheduler::message::{Input, RolloutCall, UserCall};
+use kube_lite::model::wire::{DockerState, OrderAccepted, RegisterRequest};
+use kube_lite::model::{
+    ContainerInstance, Extent, InstanceId, Phase, Reason, RestartPolicy, WorkloadSpec,
+};
+use kube_lite::roles::scheduler::message::{Input, OrderAnswer, OrderKind, RolloutCall, UserCall};
 use rollouts::*;
 
 fn bounded(surge: u32, unavailable: Option<u32>, spec: WorkloadSpec) -> WorkloadSpec {
@@ -305,4 +307,76 @@ fn a_port_of_what_nobody_knows_any_more_is_taken() {
     world.until(MINUTE, "the other one is ordered", |w| w.ordered.iter().any(is_new));
     assert!(!world.docker.get(&held).is_some_and(|c| c.is_live()), "{}", world.story());
     world.until(MINUTE, "the other one is ready", |w| w.view("api").ready == 1);
+}
+
+#[test]
+fn what_is_told_that_its_place_is_free_is_told_once_per_report() {
+    let mut world = World::empty(7);
+    world.add_agent("n1", "d1");
+    world.add_agent("n2", "d1");
+    world.run_for(50);
+    world.deploy(fixed(1, "v1"));
+    world.until(MINUTE, "it is ready", |w| w.view("web").ready == 1);
+    let first = world.live("web").pop().unwrap();
+    let holder = world.core.state.instances[&first].node.clone();
+    world.user(UserCall::Drain(holder)).unwrap();
+    world.until(MINUTE, "the next is prepared", |w| {
+        let next = follower(w).and_then(|id| w.core.state.instances[&id].seen.clone());
+        next.is_some_and(|seen| seen.reason == Some(Reason::Prepared))
+    });
+    let id = follower(&world).unwrap();
+    let node = world.core.state.instances[&id].node.clone();
+    world.agent(node.as_str()).frozen = true;
+    world.until(5_000, "the place is free", |w| !w.core.state.instances.contains_key(&first));
+    let orders = world.orders;
+    let incarnation = world.core.state.nodes[&node].incarnation;
+    let accepted = OrderAccepted { incarnation, seq: 1, id: id.clone() };
+    world.feed(Input::Answered {
+        node,
+        id: id.clone(),
+        kind: OrderKind::Run,
+        incarnation,
+        answer: OrderAnswer::Accepted(accepted),
+    });
+    assert_eq!(world.orders, orders, "{}", world.story());
+}
+
+#[test]
+fn what_comes_too_late_for_its_turn_is_not_launched() {
+    let mut world = World::empty(7);
+    world.add_agent("n1", "d1");
+    world.add_agent("n2", "d1");
+    world.run_for(50);
+    world.deploy(fixed(1, "v1"));
+    world.until(MINUTE, "it is ready", |w| w.view("web").ready == 1);
+    world.deploy(fixed(1, "v2"));
+    world.until(MINUTE, "it is of revision 2", |w| {
+        w.view("web").rollout.is_some_and(|rollout| rollout.state == "done")
+    });
+    let first = world.live("web").pop().unwrap();
+    // Nobody knows yet whether there is an image of this one.
+    world.hold_orders = true;
+    world.deploy(fixed(1, "v3"));
+    let known = world.snapshot().instances(None).unwrap().into_iter();
+    let known = known.into_iter().find(|i| i.id == first).unwrap();
+    let other = if known.node_id.as_str() == "n1" { "n2" } else { "n1" };
+    // Withdrawn when its node was lost, and taken all the same, by an order that was late.
+    let mut beat = world.report(&other.into());
+    beat.containers.push(ContainerInstance {
+        id: "web-r1-later".into(),
+        revision: 1,
+        node_id: other.into(),
+        phase: Phase::Pulling,
+        reason: Some(Reason::Prepared),
+        after: Some("web-r1-older".into()),
+        asked_ports: known.ports.clone(),
+        ports: Vec::new(),
+        ..known
+    });
+    world.feed(Input::Heartbeat { ticket: 77_777, request: beat });
+    let late = InstanceId::from("web-r1-later");
+    assert!(world.core.state.instances[&late].stop.is_some(), "{}", world.story());
+    world.run_for(1_000);
+    assert!(!world.ordered.contains(&late), "{}", world.story());
+    assert!(world.core.state.instances[&first].stop.is_none());
 }

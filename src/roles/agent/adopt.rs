@@ -87,7 +87,8 @@ impl AgentCore {
         let instance = Instance::ordered(order, self.contact.seq, self.now());
         let grace_seconds = instance.order.template.stop_grace_period_seconds;
         self.instances.insert(id.clone(), instance);
-        self.refresh(&id, facts);
+        // Nothing follows from it before it is known whether it may stay.
+        self.note_facts(&id, facts);
         self.news();
         if let Some(stone) = self.tombstones.get(&id)
             && let Grave::StopOnSight { drain_ms, why } = stone.grave.clone()
@@ -97,10 +98,16 @@ impl AgentCore {
         if self.is_closing() {
             self.leave_at_the_end(&id);
         }
+        self.advance(&id);
     }
 
     /// What the listing says about a container of `id`.
     fn refresh(&mut self, id: &InstanceId, facts: &Facts) {
+        self.note_facts(id, facts);
+        self.advance(id);
+    }
+
+    fn note_facts(&mut self, id: &InstanceId, facts: &Facts) {
         if facts.state == ContainerState::Gone {
             return;
         }
@@ -112,7 +119,6 @@ impl AgentCore {
             }
         }
         self.take_facts(id, facts);
-        self.advance(id);
     }
 }
 

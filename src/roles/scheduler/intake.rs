@@ -13,7 +13,7 @@ use super::state::{Delivery, Done, Failure, Instance, Node, Seen, Share, Stop, S
 use crate::model::view::NodeStatus;
 use crate::model::wall::unix_ms;
 use crate::model::wire::{DockerState, HeartbeatRequest, HeartbeatResponse};
-use crate::model::{ApiError, ContainerInstance, Health, InstanceId, Phase, Reason};
+use crate::model::{ApiError, ContainerInstance, Health, InstanceId, Phase, Reason, WorkloadId};
 use crate::planted::{Fault, planted};
 
 impl Core {
@@ -326,6 +326,10 @@ impl Core {
             }
             return;
         }
+        if instance.phase() < Phase::Created && self.is_taken_by_another(&workload, number) {
+            // An order that was withdrawn, and taken all the same: its turn is over.
+            self.stop_instance(&id, StopCause::Excess);
+        }
         self.edit_replica(&workload, number, |replica| {
             replica.instances.push(id.clone());
             replica.unaccounted = false;
@@ -336,6 +340,14 @@ impl Core {
                 replica.pin = None;
             }
         });
+    }
+
+    /// Whether a replica has a live instance, as far as can be told by now.
+    fn is_taken_by_another(&self, name: &WorkloadId, number: u32) -> bool {
+        let Some(workload) = self.state.workloads.get(name) else { return false };
+        let replica = workload.replicas.get(&number);
+        !self.state.is_recovering(workload)
+            && replica.is_some_and(|replica| self.live_in(replica).next().is_some())
     }
 
     /// All nodes have reported: what was found dead is judged now, in the order

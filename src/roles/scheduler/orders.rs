@@ -142,8 +142,11 @@ impl Core {
                 self.answered_by_successor(&instance, &accepted.id);
             }
             OrderAnswer::Accepted(accepted) => {
-                let noted =
-                    Delivery::Accepted { incarnation: accepted.incarnation, seq: accepted.seq };
+                // What it says to an order that it knew is in its next report at the
+                // earliest.
+                let heard = self.state.nodes.get(node).map_or(0, |node| node.seq);
+                let seq = accepted.seq.max(heard);
+                let noted = Delivery::Accepted { incarnation: accepted.incarnation, seq };
                 self.set_delivery(id, is_stop, noted);
             }
             OrderAnswer::Unanswered(_) if !is_stop && planted(Fault::RetryMakesNewId) => {

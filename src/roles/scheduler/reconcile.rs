@@ -113,8 +113,13 @@ impl Core {
     fn release_if_free(&mut self, id: &InstanceId) {
         let Some(instance) = self.state.instances.get(id) else { return };
         let waits = self.state.waits_for_predecessor(instance);
-        let noted = matches!(instance.run, Delivery::Confirmed | Delivery::Accepted { .. });
-        if !waits && noted && is_prepared(instance) {
+        let heard = self.state.nodes.get(&instance.node).map_or(0, |node| node.seq);
+        let is_told = match instance.run {
+            Delivery::Confirmed => true,
+            Delivery::Accepted { seq, .. } => heard > seq,
+            Delivery::Due(_) | Delivery::Sent { .. } => false,
+        };
+        if !waits && is_told && is_prepared(instance) {
             let now = self.state.now;
             self.touch(id, |instance| instance.run = Delivery::Due(now));
             self.agenda.orders.insert(id.clone());

@@ -108,6 +108,19 @@ fn a_stop_before_the_first_listing_is_gentle_and_remembered() {
     assert_eq!(world.ids(), Vec::<String>::new());
 }
 
+/// Found by seed 3268 of the simulator: a former life of the agent had asked a hanging
+/// Docker to create it.
+#[test]
+fn what_was_stopped_before_it_was_made_is_not_started() {
+    let mut world = World::ready();
+    world.stop("web-r1-x", 0).unwrap();
+    let web = order("web-r1-x", json!({}));
+    world.resync(vec![observed(&web, facts("c-web-r1-x", ContainerState::Created))]);
+    world.removed("web-r1-x");
+    assert_eq!(world.ids(), Vec::<String>::new());
+    world.assert_idle();
+}
+
 #[test]
 fn an_order_that_replaces_what_the_agent_has_replaced_is_answered_with_that_successor() {
     let mut world = World::ready();
