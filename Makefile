@@ -22,7 +22,7 @@ MINUTES ?= 45
 SIM := --locked --profile sim -p kube-lite-sim
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test soak replay mutants build ui image fmt lint screenshots benchui clean docker test-tools cargo clippy \
+.PHONY: help dev test soak replay mutants build ui image fmt lint screenshots bench benchui clean docker test-tools cargo clippy \
 	rustfmt fmtcheck
 
 help: ## this list
@@ -77,6 +77,9 @@ lint: clippy ## clippy, with warnings as errors
 
 screenshots: docker test-tools build image ## the pictures in the README, made anew by the browser tests
 	@SHOTS='$(CURDIR)/docs/images' KUBE_LITE_BIN='$(CURDIR)/target/release/kube-lite' $(RUN) scripts/ui test
+
+bench: docker test-tools build image ## how fast and how small, beside Docker and Swarm: make bench [ARGS="--only core,api"]
+	@$(RUN) $(CARGO) run --quiet --release --locked -p kube-lite-bench --bin bench -- $(ARGS)
 
 benchui: test-tools ui ## how the page bears 200 nodes and 5,000 instances, as JSON
 	@$(RUN) scripts/ui bench
