@@ -1,8 +1,11 @@
 //! Each benchmark still runs. What it measures is not looked at: machines are noisy.
-//! The page's needs a browser and the page: it is in `make test` as `bench --smoke`.
+//! The page's takes a browser and the built page, which `make test` sees to.
 
 use kube_lite_bench::Bench;
 use kube_lite_bench::run::Plan;
+
+/// Set where there can be no second Docker daemon.
+const SKIP: &str = "KUBE_LITE_SKIP_TWO_DAEMONS";
 
 async fn runs(bench: Bench) {
     let plan = Plan {
@@ -43,6 +46,10 @@ async fn core() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn swarm() {
+    if std::env::var_os(SKIP).is_some() {
+        eprintln!("skipped, as {SKIP} says");
+        return;
+    }
     runs(Bench::Swarm).await;
 }
 

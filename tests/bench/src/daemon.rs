@@ -2,6 +2,7 @@
 //! the floor. What happened, and when, is by the daemon's own events.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,8 +18,10 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::run::{ms_between, until, wall_ns};
 
-/// A container of ours that kube-lite knows nothing of has this label.
+/// A container of ours that kube-lite knows nothing of has this label: of which run.
 const OURS: &str = "kube-lite-bench";
+/// And this one: who made it, so that nobody removes what another benchmark made.
+const MADE_BY: &str = "kube-lite-bench.by";
 /// Nothing measured here takes longer.
 const LIMIT: Duration = Duration::from_secs(180);
 
@@ -39,6 +42,7 @@ pub struct Event {
 pub struct Daemon {
     /// The way to it.
     pub docker: Docker,
+    name: String,
     events: Arc<Mutex<Vec<Event>>>,
     follower: tokio::task::JoinHandle<()>,
 }
@@ -63,7 +67,7 @@ impl Daemon {
                 });
             }
         });
-        Self { docker, events, follower }
+        Self { docker, name: unique("bench"), events, follower }
     }
 
     /// What has happened since `since` to containers with this label.
@@ -134,7 +138,9 @@ impl Daemon {
         at_a_time: usize,
     ) -> anyhow::Result<(f64, Vec<String>)> {
         let mut body = body.clone();
-        body.labels.get_or_insert_default().insert(OURS.to_owned(), run.to_owned());
+        let labels = body.labels.get_or_insert_default();
+        labels.insert(OURS.to_owned(), run.to_owned());
+        labels.insert(MADE_BY.to_owned(), self.name.clone());
         let began = wall_ns();
         let names: Vec<String> = stream::iter(0..count)
             .map(|number| {
@@ -199,9 +205,9 @@ impl Daemon {
         Ok(best.1)
     }
 
-    /// Removes what a run that was broken off has left.
+    /// Removes what is left of what was made here by hand.
     pub async fn clean(&self) {
-        let filter = HashMap::from([("label", vec![OURS])]);
+        let filter = HashMap::from([("label", vec![format!("{MADE_BY}={}", self.name)])]);
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filter).build();
         for container in self.docker.list_containers(Some(options)).await.unwrap_or_default() {
             let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
@@ -217,7 +223,8 @@ impl Drop for Daemon {
     }
 }
 
-/// A name that no other run has.
+/// A name that no other run has, at the same time in any other process neither.
 pub fn unique(what: &str) -> String {
-    format!("{what}-{}", wall_ns() / 1_000 % 10_000_000_000)
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("{what}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }

@@ -99,7 +99,7 @@ async fn rolling(
     bar.finish_and_clear();
     api.client.delete(&name).await?;
     Ok(Row::new(format!("rolling update of {count}, surge {surge}"), Figure::of("ms", ours))
-        .beside("Docker's API, start then stop", Figure::of("ms", raw)))
+        .beside("Docker's API, one wave after the other", Figure::of("ms", raw)))
 }
 
 async fn by_hand(

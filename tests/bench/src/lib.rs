@@ -73,8 +73,11 @@ impl Bench {
     /// # Errors
     /// When something did not work.
     pub async fn run(self, plan: &Plan) -> anyhow::Result<Group> {
-        let (at, load_before, began) =
-            (jiff::Timestamp::now().strftime("%F %H:%M UTC").to_string(), run::load(), Instant::now());
+        let (at, load_before, began) = (
+            jiff::Timestamp::now().strftime("%F %H:%M UTC").to_string(),
+            run::load(),
+            Instant::now(),
+        );
         let mut curves = Vec::new();
         let rows = match self {
             Bench::Docker => docker::run(plan).await?,

@@ -2,10 +2,12 @@
 //! two processes, every order and heartbeat over HTTP on loopback. While all that
 //! is up, one more node, in a process of its own, is killed.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
+use kube_lite::client::ClientError;
 use kube_lite::model::view::EventView;
 use kube_lite_testkit::sandbox::Fleet;
 use serde_json::json;
@@ -44,6 +46,8 @@ pub async fn run(plan: &Plan) -> anyhow::Result<Vec<Row>> {
         acknowledged.extend(futures_util::future::try_join_all(deploys).await?);
     }
     let all_acknowledged = Instant::now();
+    let refused: u32 = acknowledged.iter().map(|(_, refused)| refused).sum();
+    let acknowledged = acknowledged.into_iter().map(|(took, _)| took).collect();
     loop {
         let running = running(&fleet).await?;
         bar.set_position(running);
@@ -65,6 +69,7 @@ pub async fn run(plan: &Plan) -> anyhow::Result<Vec<Row>> {
         Row::new(format!("{n}: acknowledged → all run"), Figure::one("s", up)).aim("≤ 60 s"),
         Row::new("… from the first request", Figure::one("s", up_from_first)),
         Row::new("… acknowledgement of each deploy", Figure::of("ms", acknowledged)),
+        Row::new("… deploys refused meanwhile (503)", Figure::one("", f64::from(refused))),
         Row::new("… scheduler, per container", memory_each(memory - bare)).aim("≤ 1024 B"),
         Row::new("… scheduler, all", Figure::one("MB", memory / 1e6))
             .beside("all agents", Figure::one("MB", resident(agents.id())? / 1e6)),
@@ -83,19 +88,30 @@ pub async fn run(plan: &Plan) -> anyhow::Result<Vec<Row>> {
     );
     let mut small = Vec::new();
     for number in 0..plan.or(20, 2) {
-        small.push(deploy(&fleet, format!("small-{number}"), 1).await?);
+        small.push(deploy(&fleet, format!("small-{number}"), 1).await?.0);
     }
     rows.push(Row::new("… a small deploy is acknowledged", Figure::of("ms", small)).aim("≤ 50 ms"));
     rows.extend(node_death(&fleet, &mut victim).await?);
     Ok(rows)
 }
 
-async fn deploy(fleet: &Fleet, name: String, replicas: usize) -> anyhow::Result<f64> {
+/// What an acknowledged deploy took, and how often it was refused before (503).
+async fn deploy(fleet: &Fleet, name: String, replicas: usize) -> anyhow::Result<(f64, u32)> {
     let spec = json!({ "name": name, "image": "shop/app:1", "replicas": replicas });
-    let began = Instant::now();
     let client = fleet.client.clone().with_timeout(LIMIT);
-    client.deploy(Bytes::from(spec.to_string())).await?;
-    Ok(ms_since(began))
+    let began = Instant::now();
+    let mut refused = 0;
+    loop {
+        match client.deploy(Bytes::from(spec.to_string())).await {
+            Ok(_) => return Ok((ms_since(began), refused)),
+            Err(ClientError::Api(error)) if error.status == 503 && began.elapsed() < LIMIT => {
+                refused += 1;
+                let after = error.retry_after_seconds.unwrap_or(1);
+                tokio::time::sleep(Duration::from_secs(after.into())).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 async fn running(fleet: &Fleet) -> anyhow::Result<u64> {
@@ -112,6 +128,8 @@ fn enough_memory() -> anyhow::Result<()> {
 }
 
 /// Kills a node and follows the events until all that it had runs elsewhere.
+/// Somebody deploys all the while: should deciding take long, they wait for it. (A
+/// decision is told of together with its cause, so the two have no time between.)
 async fn node_death(
     fleet: &Fleet,
     victim: &mut kube_lite_testkit::Process,
@@ -122,34 +140,55 @@ async fn node_death(
     let mut events = fleet.client.events(None, None, true).await?;
     let killed = Instant::now();
     victim.kill();
-    let mut dead = None;
-    let (mut ordered, mut again) = (Vec::new(), Vec::new());
-    let mut ids = std::collections::BTreeSet::new();
-    while again.len() < had {
-        let line = tokio::time::timeout(Duration::from_secs(60), events.next_line()).await;
-        let line = line.context("no more events")??.context("the events ended")?;
-        let event: EventView = serde_json::from_slice(&line)?;
-        let about = |id: &str| event.node.as_ref().is_some_and(|node| node.as_str() == id);
-        match (event.kind.as_str(), dead) {
-            ("NodeDead", None) if about("victim-1") => dead = Some(Instant::now()),
-            ("InstanceOrdered", Some(dead)) => {
-                ordered.push(ms_since(dead));
-                ids.extend(event.instance);
+    let follow = async {
+        let mut dead = None;
+        let mut ordered = BTreeSet::new();
+        let mut again = 0;
+        loop {
+            let line = tokio::time::timeout(Duration::from_secs(60), events.next_line()).await;
+            let line = line.context("no more events")??.context("the events ended")?;
+            let event: EventView = serde_json::from_slice(&line)?;
+            let ours = event.instance.as_ref().is_some_and(|id| ordered.contains(id));
+            match (event.kind.as_str(), dead) {
+                ("NodeDead", None)
+                    if event.node.as_ref().is_some_and(|n| n.as_str() == "victim-1") =>
+                {
+                    dead = Some(Instant::now());
+                }
+                ("InstanceOrdered", Some(_))
+                    if !event.workload.as_ref().is_some_and(|w| w.as_str().starts_with("busy")) =>
+                {
+                    ordered.extend(event.instance);
+                }
+                ("InstanceRunning", Some(dead)) if ours => {
+                    again += 1;
+                    if again == had {
+                        return anyhow::Ok((dead, ms_since(dead)));
+                    }
+                }
+                _ => {}
             }
-            ("InstanceRunning", Some(dead))
-                if event.instance.as_ref().is_some_and(|id| ids.contains(id)) =>
-            {
-                again.push(ms_since(dead));
-            }
-            _ => {}
         }
-    }
-    ensure!(ordered.len() >= had, "only {} of {had} were ordered", ordered.len());
-    let last = |all: &[f64]| Figure::one("ms", all[had - 1]);
-    let silence = killed.elapsed().as_secs_f64() - again[had - 1] / 1e3;
+    };
+    let mut waits = Vec::new();
+    let busy = async {
+        for number in 0.. {
+            waits.push(deploy(fleet, format!("busy-{}", number % 4), 1 + number % 2).await?.0);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        anyhow::Ok(())
+    };
+    let (dead, again) = tokio::select! {
+        found = follow => found?,
+        failed = busy => { failed?; anyhow::bail!("nobody deploys any more") }
+    };
+    let silence = dead.duration_since(killed).as_secs_f64();
     Ok(vec![
-        Row::new("a node is killed → declared dead", Figure::one("s", silence)),
-        Row::new(format!("… → {had} replacements ordered"), last(&ordered)).aim("≤ 1000 ms"),
-        Row::new("… → all run", last(&again)),
+        Row::new("a node is killed → told to be dead", Figure::one("s", silence))
+            .beside("silence that counts", Figure::one("s", 9.0)),
+        Row::new(format!("… told → its {had} all run elsewhere"), Figure::one("ms", again))
+            .beside("the simulated start of one", Figure::one("ms", 100.0))
+            .aim("ordered ≤ 1000 ms"),
+        Row::new("… deploys meanwhile are acknowledged", Figure::of("ms", waits)).aim("≤ 50 ms"),
     ])
 }

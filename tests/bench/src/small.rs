@@ -3,8 +3,8 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kube_lite_testkit::sandbox::{Fleet, hello};
 use kube_lite_testkit::Process;
+use kube_lite_testkit::sandbox::{Fleet, hello};
 
 use crate::report::{Figure, Row};
 use crate::run::{Plan, bar, cpu_seconds, ms_since, named, resident};
@@ -52,9 +52,8 @@ pub async fn run(plan: &Plan) -> anyhow::Result<Vec<Row>> {
     let ours = share(busy(&[scheduler, agent])?, before.0?);
     let theirs = share(busy(&docker)?, before.1?);
     let docker_memory: f64 = docker.iter().filter_map(|id| resident(*id).ok()).sum();
-    let beside = |row: Row| {
-        row.beside("dockerd and containerd", Figure::one("MB", docker_memory / MB))
-    };
+    let beside =
+        |row: Row| row.beside("dockerd and containerd", Figure::one("MB", docker_memory / MB));
     rows.push(Row::new("memory, scheduler, idle", Figure::one("MB", idle.0)).aim("≤ 12 MB"));
     rows.push(Row::new("memory, agent, idle", Figure::one("MB", idle.1)).aim("≤ 10 MB"));
     let with = |process| anyhow::Ok(Figure::one("MB", resident(process)? / MB));
@@ -92,4 +91,3 @@ async fn cold_start(binary: &str) -> anyhow::Result<f64> {
     process.wait(Duration::from_secs(20));
     Ok(took)
 }
-

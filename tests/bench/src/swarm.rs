@@ -2,8 +2,8 @@
 //! in a network of its own. Nothing is published: in such a network Swarm cannot.
 
 use bollard::models::{
-    ServiceSpec, ServiceSpecMode, ServiceSpecModeReplicated,
-    SwarmInitRequest, TaskSpec, TaskSpecContainerSpec, TaskSpecRestartPolicy,
+    ServiceSpec, ServiceSpecMode, ServiceSpecModeReplicated, SwarmInitRequest, TaskSpec,
+    TaskSpecContainerSpec, TaskSpecRestartPolicy,
 };
 use bollard::query_parameters::KillContainerOptionsBuilder;
 use bollard::{API_DEFAULT_VERSION, Docker};
@@ -61,12 +61,7 @@ async fn measure(plan: &Plan) -> anyhow::Result<Vec<Row>> {
     rows
 }
 
-async fn compare(
-    plan: &Plan,
-    daemon: &Daemon,
-    api: &Api,
-    image: &str,
-) -> anyhow::Result<Vec<Row>> {
+async fn compare(plan: &Plan, daemon: &Daemon, api: &Api, image: &str) -> anyhow::Result<Vec<Row>> {
     let size = plan.or(30, 2);
     let first = unique("like");
     api.deploy(&spec(&first, 1)).await;
