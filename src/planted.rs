@@ -54,11 +54,16 @@ pub enum Fault {
     LeftoversStay,
     /// Ready is what runs, whatever its probe says.
     ReadyWithoutProbe,
+    /// A rollout stops everything old at once and starts nothing before.
+    AllOutAtOnce,
+    /// A ready instance is stopped for a rollout although its replica has nothing
+    /// else; one per step.
+    OldOutFirst,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 23] = [
+    pub const ALL: [Fault; 25] = [
         Fault::PendingNeverExpires,
         Fault::RetryMakesNewId,
         Fault::NoEpochCheck,
@@ -82,6 +87,8 @@ impl Fault {
         Fault::KeepsTheWorse,
         Fault::LeftoversStay,
         Fault::ReadyWithoutProbe,
+        Fault::AllOutAtOnce,
+        Fault::OldOutFirst,
     ];
 }
 

@@ -104,7 +104,7 @@ async fn v2_without_an_image_is_taken_back() {
 }
 
 /// A v2 that turns unhealthy half way: what is still of v1 is not touched any
-/// more, the rest becomes v1 again, and the count never falls short.
+/// more, the rest becomes v1 again, and no request fails meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn v2_that_turns_unhealthy_half_way_is_taken_back() {
     let sandbox = Sandbox::start(BIN).await;

@@ -7,9 +7,9 @@ mod rollouts;
 
 use cluster::{World, port, spec};
 use kube_lite::model::view::NodeStatus;
-use kube_lite::model::wire::RegisterRequest;
+use kube_lite::model::wire::{DockerState, RegisterRequest};
 use kube_lite::model::{Extent, InstanceId, Phase, Reason, RestartPolicy, WorkloadSpec};
-use kube_lite::roles::scheduler::message::Input;
+use kube_lite::roles::scheduler::message::{Input, RolloutCall, UserCall};
 use rollouts::*;
 
 fn bounded(surge: u32, unavailable: Option<u32>, spec: WorkloadSpec) -> WorkloadSpec {
@@ -209,4 +209,90 @@ fn what_may_run_only_once_and_is_lost_holds_up_nobody_elses_move() {
     world.agent(&node).cut = true;
     world.run_for(MINUTE);
     assert_eq!(of_revision(&world, 2), 2, "the other one moves: {}", world.story());
+}
+
+#[test]
+fn what_has_finished_does_not_run_again_when_there_is_no_room_for_the_new() {
+    let job = |image: &str, replicas| WorkloadSpec {
+        restart_policy: RestartPolicy::OnFailure,
+        ..rollouts::image(replicas, image)
+    };
+    let mut world = with(2, job("exit:0:3000", 1));
+    world.until(5_000, "finished", |w| w.view("web").done == 1);
+    let started = world.started.len();
+    // Nobody takes the contested port twice; the rollout cannot show that it works.
+    let mut other = fixed(1, "v1");
+    other.name = "holder".into();
+    world.deploy(other);
+    node_call(&mut world, true, "n2");
+    world.settle();
+    world.deploy(WorkloadSpec { ports: vec![port(80, 9000, true)], ..job("v2", 3) });
+    world.run_for(MINUTE);
+    let of_first = |w: &World| w.started.iter().filter(|id| id.as_str().contains("web-r1")).count();
+    assert!(world.started.len() > started);
+    let ran = world.docker.values().filter(|c| c.order.replica == 0 && c.order.revision == 1);
+    assert!(ran.count() <= 1, "{} of the first\n{}", of_first(&world), world.story());
+}
+
+#[test]
+fn what_waits_for_a_place_of_a_replica_that_is_gone_is_stopped() {
+    let mut world = with(1, fixed(1, "v1"));
+    world.deploy(fixed(1, "v2"));
+    world.until(2_000, "one is prepared", |w| follower(w).is_some());
+    let next = follower(&world).unwrap();
+    world.run_for(5);
+    world.restart_scheduler();
+    world.scale("web", 0);
+    world.until(MINUTE, "both are gone", |w| w.live("web").is_empty());
+    world.run_for(MINUTE);
+    assert!(!world.started.contains(&next), "{}", world.story());
+}
+
+#[test]
+fn two_of_different_revisions_in_a_replica_do_not_keep_the_only_place_from_the_third() {
+    let mut world = with(4, bounded(1, Some(0), probed(3, "v1")));
+    world.deploy(bounded(1, Some(0), probed(3, "v2")));
+    world.until(5_000, "one replica has two", |w| of_revision(w, 2) == 1);
+    world.rollout("web", RolloutCall::Pause).unwrap();
+    world.until(MINUTE, "both are ready", |w| w.view("web").ready == 4);
+    // The surge that it has used is taken back, and another place is wanted.
+    world.deploy(bounded(0, Some(1), probed(4, "v3")));
+    world.rollout("web", RolloutCall::Resume).unwrap();
+    until_state(&mut world, 2 * MINUTE, "done");
+    all_of(&mut world, 3);
+}
+
+#[test]
+fn a_follower_on_a_lost_node_keeps_nobody_from_the_place() {
+    let mut world = with(3, bounded(0, Some(1), probed(1, "v1")));
+    let old = world.live("web").pop().unwrap();
+    let home = world.docker[&old].node.to_string();
+    node_call(&mut world, true, &home);
+    let next = follower(&world).expect("its replacement waits");
+    let away = world.core.state.instances[&next].node.to_string();
+    world.set_docker(&away, DockerState::Away);
+    world.until(5_000, "it is noted", |w| {
+        w.core.state.instances.get(&next).is_some_and(|i| i.seen.is_some())
+    });
+    world.kill_agent(&away);
+    world.until(2 * MINUTE, "the node is empty", |w| {
+        w.live_on("web", &home).is_empty() && w.view("web").ready == 1
+    });
+}
+
+#[test]
+fn a_port_of_what_nobody_knows_any_more_is_taken() {
+    let mut world = with(1, fixed(1, "v1"));
+    let held = world.live("web").pop().unwrap();
+    world.agent("n1").cut = true;
+    world.run_for(20_000);
+    // Deleted for good while its node was away, and told of when that is back.
+    world.delete("web");
+    world.user(UserCall::RemoveNode("n1".into())).unwrap();
+    world.deploy(fixed(1, "v2"));
+    world.agent("n1").cut = false;
+    let is_new = |id: &InstanceId| id.as_str().starts_with("web-r2");
+    world.until(MINUTE, "the new one is ordered", |w| w.ordered.iter().any(is_new));
+    assert!(!world.docker.get(&held).is_some_and(|c| c.is_live()), "{}", world.story());
+    world.until(MINUTE, "the new one is ready", |w| w.view("web").ready == 1);
 }

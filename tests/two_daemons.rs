@@ -9,8 +9,6 @@ use kube_lite_testkit::{LONG, http, until};
 use serde_json::json;
 
 const BIN: &str = env!("CARGO_BIN_EXE_kube-lite");
-/// Where this cannot be tested, one has to say so.
-const SKIP: &str = "KUBE_LITE_SKIP_TWO_DAEMONS";
 const IMAGES: [&str; 2] = ["kube-lite/hello:v1", "kube-lite/hello:v2"];
 
 /// Three replicas that all want the same host port, on three nodes of two
@@ -18,12 +16,8 @@ const IMAGES: [&str; 2] = ["kube-lite/hello:v1", "kube-lite/hello:v2"];
 /// place, and the other one serves meanwhile.
 #[test]
 fn a_fixed_port_exists_once_per_daemon_and_is_updated_in_place() {
-    if std::env::var_os(SKIP).is_some() {
-        eprintln!("skipped, as {SKIP} says");
+    if second::is_skipped() {
         return;
-    }
-    if let Some(why) = second::impossible() {
-        panic!("{why}; to do without this test, set {SKIP}=1");
     }
     // Free on the machine; in the other network they all are.
     let port = free_port();

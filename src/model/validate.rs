@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use super::error::{shown, tame};
 use super::ids::dns_label_problem;
-use super::{ApiError, Extent, HealthCheckSpec, PortMapping, Strategy, WorkloadSpec};
+use super::{ApiError, Extent, HealthCheckSpec, PortMapping, Timing, WorkloadSpec};
 
 /// The most replicas a workload may have.
 pub const MAX_REPLICAS: u32 = 100_000;
@@ -67,7 +67,7 @@ pub fn validate(spec: &WorkloadSpec) -> Result<(), ApiError> {
     }
     within("stopGracePeriodSeconds", spec.stop_grace_period_seconds, 0, HOUR)?;
     within("minReadySeconds", spec.min_ready_seconds, 0, HOUR)?;
-    check_strategy(&spec.strategy, spec.min_ready_seconds)?;
+    check_strategy(spec)?;
     check_size(spec)
 }
 
@@ -236,7 +236,8 @@ fn check_health(check: &HealthCheckSpec) -> Result<(), ApiError> {
     within("healthCheck.startupSeconds", check.startup_seconds, 1, HOUR)
 }
 
-fn check_strategy(strategy: &Strategy, min_ready_seconds: u32) -> Result<(), ApiError> {
+fn check_strategy(spec: &WorkloadSpec) -> Result<(), ApiError> {
+    let strategy = &spec.strategy;
     check_extent("strategy.maxSurge", strategy.max_surge)?;
     if let Some(extent) = strategy.max_unavailable {
         check_extent("strategy.maxUnavailable", extent)?;
@@ -250,14 +251,18 @@ fn check_strategy(strategy: &Strategy, min_ready_seconds: u32) -> Result<(), Api
     }
     within("strategy.drainSeconds", strategy.drain_seconds, 0, HOUR)?;
     within("strategy.progressDeadlineSeconds", strategy.progress_deadline_seconds, 1, 24 * HOUR)?;
-    if strategy.progress_deadline_seconds <= min_ready_seconds {
+    let (takes, why) = match (spec.min_ready_seconds, &spec.health_check) {
+        (0, None) => (
+            Timing::default().probeless_ready_ms / 1000,
+            "what an instance without a `healthCheck` has to run",
+        ),
+        (given, _) => (u64::from(given), "`minReadySeconds`"),
+    };
+    if u64::from(strategy.progress_deadline_seconds) <= takes {
         return Err(invalid(
             "strategy.progressDeadlineSeconds",
             strategy.progress_deadline_seconds.to_string(),
-            &format!(
-                "above `minReadySeconds`, which is {min_ready_seconds}: no instance could become \
-                 ready in time"
-            ),
+            &format!("above {takes}, {why}: no instance could become ready in time"),
         ));
     }
     Ok(())

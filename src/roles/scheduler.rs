@@ -16,6 +16,7 @@ pub mod driver;
 pub mod durable;
 mod explain;
 mod intake;
+mod maintenance;
 pub mod message;
 mod orders;
 pub mod placement;

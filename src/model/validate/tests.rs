@@ -120,7 +120,7 @@ fn what_may_not_be_is_refused_by_name() {
         (
             json!({"minReadySeconds": 90}),
             "strategy.progressDeadlineSeconds",
-            &["is 60", "`minReadySeconds`, which is 90"],
+            &["is 60", "above 90, `minReadySeconds`"],
         ),
     ];
     assert!(cases.len() >= 40);

@@ -10,6 +10,7 @@ pub mod connect;
 mod launch;
 mod list;
 mod logs;
+mod progress;
 mod pull;
 mod trouble;
 mod watch;
@@ -27,6 +28,7 @@ use super::runtime::Report;
 use crate::model::wire::labels;
 use crate::model::{ClusterId, NodeId, Timing};
 pub use connect::Endpoint;
+use progress::Reached;
 use pull::Pulls;
 use trouble::{Trouble, within};
 use watch::Watch;
@@ -56,6 +58,7 @@ struct Daemon {
     client: Mutex<Option<Docker>>,
     starts: Semaphore,
     pulls: Pulls,
+    reached: Mutex<Reached>,
     watch: Watch,
 }
 
@@ -69,6 +72,7 @@ impl DockerHandle {
                 client: Mutex::new(None),
                 starts: Semaphore::new(STARTS_AT_A_TIME),
                 pulls: Pulls::default(),
+                reached: Mutex::new(Reached::default()),
                 watch: Watch::new(),
             }),
         }

@@ -72,7 +72,8 @@ impl Core {
                 Some(Rollout { from, to, state, why: None, since: now, since_wall: wall });
         });
         self.aim_at(name, to);
-        self.edit_workload(name, |workload| prune(workload, kept));
+        let live = self.live_revisions(name);
+        self.edit_workload(name, |workload| prune(workload, kept, &live));
         self.record_workload(name);
         self.note_workload(
             name,
@@ -279,6 +280,7 @@ impl Core {
             false => format!("{name} is completely of revision {revision}"),
         };
         let kept = self.timing.revisions_kept;
+        let live = self.live_revisions(name);
         self.edit_workload(name, |workload| {
             if let Some(rollout) = &mut workload.rollout {
                 rollout.state = state;
@@ -287,7 +289,7 @@ impl Core {
                 workload.heads.retain(|head| *head != revision);
                 workload.heads.push_back(revision);
             }
-            prune(workload, kept);
+            prune(workload, kept, &live);
         });
         self.record_workload(name);
         self.note_workload(name, if aborted { "RolloutAborted" } else { "RolloutDone" }, message);
@@ -365,6 +367,13 @@ impl Core {
 }
 
 impl Core {
+    /// Revisions that something of is there.
+    fn live_revisions(&self, name: &WorkloadId) -> OrdSet<u64> {
+        let ids = self.state.cohorts.get(name).into_iter().flat_map(|cohort| &cohort.ids);
+        let instances = ids.filter_map(|id| self.state.instances.get(id));
+        instances.filter(|i| !i.is_over()).map(|i| i.revision).collect()
+    }
+
     /// When to look again at an instance whose node has missed a heartbeat or
     /// whose Docker does not answer: what is known of it is old, and a node's
     /// death is not its fault.
@@ -376,15 +385,19 @@ impl Core {
     }
 }
 
-/// Drops the oldest revisions that nothing needs any more.
-fn prune(workload: &mut Workload, kept: usize) {
-    while workload.heads.len() > kept.max(1) {
+/// Drops the oldest revisions that nothing needs any more. Of those that never became
+/// the head, the last is kept in any case: its story is the one that is asked for.
+fn prune(workload: &mut Workload, kept: usize, live: &OrdSet<u64>) {
+    let last = workload.revisions.keys().next_back();
+    let failed = last.is_some_and(|last| !workload.heads.contains(last));
+    while workload.heads.len() > kept.saturating_sub(usize::from(failed)).max(1) {
         workload.heads.pop_front();
     }
     let mut needed: OrdSet<u64> = workload.heads.iter().copied().collect();
     needed.insert(workload.revision);
     needed.extend(workload.replicas.values().map(|r| r.revision));
-    // Those that never became the head are kept for their story, as room allows.
+    // What still runs must be known after a restart, too.
+    needed.extend(live.iter().copied().filter(|of| workload.revisions.contains_key(of)));
     let mut spare = kept.saturating_sub(needed.len());
     let mut keep = needed.clone();
     for number in workload.revisions.keys().rev() {

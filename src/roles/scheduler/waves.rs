@@ -73,6 +73,10 @@ impl Core {
         if workload.outdated.is_empty() || !moves || self.state.is_recovering(&workload) {
             return;
         }
+        if planted(Fault::AllOutAtOnce) || planted(Fault::OldOutFirst) {
+            self.take_the_old_out(&workload);
+        }
+        let Some(workload) = self.state.workloads.get(name).cloned() else { return };
         let bounds = Bounds::of(&workload.spec.strategy, workload.desired());
         let at_once = (bounds.surge + bounds.unavailable).max(1) as usize;
         let proven = self.is_proven(&workload);
@@ -120,6 +124,17 @@ impl Core {
         }
         if !to_move.is_empty() {
             self.record_workload(name);
+        }
+    }
+
+    /// What a planted fault does: stops what is old before anything new is there.
+    fn take_the_old_out(&mut self, workload: &Workload) {
+        let replicas = workload.outdated.iter().filter_map(|n| workload.replicas.get(n));
+        let live = replicas.flat_map(|replica| self.live_in(replica));
+        let old = live.filter(|i| i.revision != workload.revision).map(|i| i.id.clone());
+        let most = if planted(Fault::AllOutAtOnce) { usize::MAX } else { 1 };
+        for id in old.take(most).collect::<Vec<_>>() {
+            self.stop_instance(&id, StopCause::Replaced);
         }
     }
 
@@ -413,22 +428,26 @@ impl Core {
         if self.state.mass_loss.is_some() {
             return 0;
         }
-        let resting = workload.resting.iter().filter(|n| self.is_bare(workload, **n)).count();
-        (self.homeless(workload) + resting) as u32
+        let homeless = workload.missing.iter().filter(|_| self.finds_no_room(workload));
+        let bare = homeless.chain(&workload.resting).filter(|n| self.is_bare(workload, **n));
+        bare.filter(|n| !self.is_being_taken(workload, **n)).count() as u32
+    }
+
+    /// Whether a replica has nothing because what served in it is just being taken away:
+    /// that is no reason to take from another one, too.
+    fn is_being_taken(&self, workload: &Workload, number: u32) -> bool {
+        let Some(replica) = workload.replicas.get(&number) else { return false };
+        let known = replica.instances.iter().filter_map(|id| self.state.instances.get(id));
+        known.filter(|i| i.ready && !i.is_over() && !self.state.is_lost(i)).any(|i| {
+            let cause = i.stop.as_ref().map(|stop| stop.cause);
+            matches!(cause, Some(StopCause::Replaced | StopCause::Drained))
+        })
     }
 
     fn finds_no_room(&self, workload: &Workload) -> bool {
         workload.held.as_ref().is_some_and(|why| {
             matches!(why.reason, Reason::NoRoom | Reason::PortTaken | Reason::NoNodes)
         })
-    }
-
-    /// Replicas that have nothing because there is no room for them.
-    fn homeless(&self, workload: &Workload) -> usize {
-        if !self.finds_no_room(workload) {
-            return 0;
-        }
-        workload.missing.iter().filter(|n| self.is_bare(workload, **n)).count()
     }
 
     /// Whether a replica waits for a lost node, because what it had there may run

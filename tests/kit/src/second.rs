@@ -19,7 +19,22 @@ use crate::docker::Truth;
 use crate::process::Process;
 use crate::wait::{LONG, SHORT, until};
 
-/// Why this machine or user cannot have a second daemon, if so.
+/// Where these tests cannot be run, one has to say so.
+pub const SKIP: &str = "KUBE_LITE_SKIP_TWO_DAEMONS";
+
+/// Whether somebody has said so. Panics where they cannot be run and nobody has.
+pub fn is_skipped() -> bool {
+    if std::env::var_os(SKIP).is_some() {
+        eprintln!("skipped, as {SKIP} says");
+        return true;
+    }
+    if let Some(why) = impossible() {
+        panic!("{why}; to do without this test, set {SKIP}=1");
+    }
+    false
+}
+
+/// Why this machine or user cannot have a second daemon, if it cannot.
 pub fn impossible() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("a network namespace takes root".to_owned());

@@ -15,7 +15,7 @@ use kube_lite_sim::run::{Options, run};
 use kube_lite_sim::soak::{replay, soak};
 
 /// Each fault is found within so many seeds.
-const WITHIN: u64 = 300;
+const WITHIN: u64 = 1_000;
 const JOBS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 
 /// The seeds and what is found in them without any fault.

@@ -1,5 +1,6 @@
 //! What the simulated disk is told goes through the real store, too: after each
-//! crash the file has what the simulated disk has, and a scheduler starts from it.
+//! crash the files, as a killed process leaves them, have what the simulated disk has,
+//! and a scheduler starts from them. Writes that are torn: tests/store_crash.rs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,6 +13,7 @@ use kube_lite::roles::scheduler::store::Store;
 use kube_lite_sim::disk::Taped;
 use kube_lite_sim::run::{Options, run};
 use serde_json::Value;
+use tempfile::TempDir;
 
 /// So many crashes at least are looked at.
 const CRASHES: usize = 60;
@@ -34,12 +36,23 @@ fn start(directory: &Path) -> (Store, BTreeMap<String, Value>) {
     (store, found)
 }
 
+/// What a process that is killed now leaves behind: the files as they are, with nobody
+/// having closed them.
+fn left_behind(directory: &Path) -> TempDir {
+    let left = tempfile::tempdir().expect("a directory");
+    for file in std::fs::read_dir(directory).expect("the directory") {
+        let file = file.expect("a file");
+        std::fs::copy(file.path(), left.path().join(file.file_name())).expect("a copy");
+    }
+    left
+}
+
 #[test]
 fn what_is_written_at_every_crash_point_opens_again() {
     let (mut crashes, mut batches, mut full) = (0, 0, 0);
     for seed in 1..=SEEDS {
         let tape = run(seed, Options { tapes: true, ..Options::default() }).tape;
-        let directory = tempfile::tempdir().expect("a directory");
+        let mut directory = tempfile::tempdir().expect("a directory");
         let (mut store, _) = start(directory.path());
         for taped in tape {
             match taped {
@@ -49,9 +62,10 @@ fn what_is_written_at_every_crash_point_opens_again() {
                 }
                 Taped::Crash(expected) => {
                     crashes += 1;
-                    drop(store);
+                    let left = left_behind(directory.path());
                     let found;
-                    (store, found) = start(directory.path());
+                    (store, found) = start(left.path());
+                    directory = left;
                     assert_eq!(found, expected, "seed {seed}, crash {crashes}");
                     full += usize::from(found.keys().any(|key| key.starts_with("replica/")));
                 }

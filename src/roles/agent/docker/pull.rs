@@ -25,7 +25,7 @@ pub(super) struct Pulls(Mutex<BTreeMap<String, watch::Sender<State>>>);
 /// How far a pull has come.
 #[derive(Clone, Debug, Default)]
 struct State {
-    /// Grows with every sign of life.
+    /// Grows whenever it gets further than ever before.
     moved: u64,
     over: Option<Result<(), PullError>>,
 }
@@ -117,6 +117,9 @@ async fn run(daemon: Arc<Daemon>, image: String, state: watch::Sender<State>) {
             }
         }
     };
+    if !matches!(outcome, Err(PullError::Transient(_))) {
+        lock(&daemon.reached).forget(&image);
+    }
     lock(&daemon.pulls.0).remove(&image);
     state.send_modify(|state| state.over = Some(outcome));
 }
@@ -136,7 +139,9 @@ async fn pull(daemon: &Daemon, image: &str, state: &watch::Sender<State>) -> Res
             let message = error.message.unwrap_or_else(|| "no reason given".to_owned());
             return Err(fail(Trouble::Refused { status: 500, message }));
         }
-        state.send_modify(|state| state.moved += 1);
+        if lock(&daemon.reached).advances(image, &said) {
+            state.send_modify(|state| state.moved += 1);
+        }
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::world::*;
+use crate::model::wire::RunOrder;
 use crate::model::{Health, Phase, Reason};
 use crate::roles::agent::message::*;
 
@@ -328,4 +329,21 @@ fn a_pause_of_the_agent_itself_is_not_the_schedulers_silence() {
     forget_listings(&mut world);
     world.assert_idle();
     assert_eq!(world.ids(), [ID]);
+}
+
+#[test]
+fn alone_a_successor_waits_for_nobodys_place() {
+    // What it was to follow made room long ago, on another node.
+    let known = RunOrder { after: Some("web-r0-x".into()), ..order(ID, json!({})) };
+    let mut world =
+        World::ready_with(vec![observed(&known, facts("c-web-r1-x", ContainerState::Running))]);
+    world.scheduler_up = false;
+    world.pass(10_000);
+    forget_listings(&mut world);
+    world.dies(ID, 1);
+    world.pass(20_000);
+    forget_listings(&mut world);
+    let next = world.ids().into_iter().find(|id| id != ID).expect("a successor");
+    assert_ne!(world.reason(&next), Some(Reason::Prepared), "{:?}", world.see(&next));
+    world.take_launch(&next);
 }

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::world::*;
+use crate::model::wire::RunOrder;
 use crate::model::{Phase, Reason};
 use crate::roles::agent::message::*;
 
@@ -214,4 +215,20 @@ fn a_slow_pull_holds_up_nobody_else() {
     world.launched("b");
     assert_eq!(world.phase("b"), Some(Phase::Running));
     assert_eq!(world.phase("a"), Some(Phase::Pulling));
+}
+
+#[test]
+fn what_was_in_the_way_of_an_image_is_forgotten_when_it_is_there() {
+    let mut world = World::ready();
+    world.start(&order("a", json!({})));
+    let next = RunOrder { after: Some("a".into()), ..order("b", json!({"image": "other:1"})) };
+    world.run(&next).unwrap();
+    let image = || "other:1".to_owned();
+    world.take_docker(DockerAction::CheckImage { image: image() });
+    world.give(Input::ImageChecked { image: image(), outcome: Err("timed out".into()) });
+    assert!(world.see("b").unwrap().message.unwrap().contains("timed out"));
+    world.pass(1_000);
+    world.take_docker(DockerAction::CheckImage { image: image() });
+    world.give(Input::ImageChecked { image: image(), outcome: Ok(true) });
+    assert_eq!(world.reason("b"), Some(Reason::Prepared), "{:?}", world.see("b"));
 }

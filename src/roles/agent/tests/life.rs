@@ -493,3 +493,48 @@ fn what_was_created_and_could_not_be_started_leaves_nothing_behind() {
     world.removed("web-r1-x");
     assert_eq!(world.phase("web-r1-x"), Some(Phase::Failed));
 }
+
+/// A failed launch may leave a container over that a listing has shown meanwhile:
+/// then its removal is asked for twice, and answered for both.
+#[test]
+fn a_removal_that_two_have_asked_for_is_repeated_until_it_is_done() {
+    let container_id = "c-web-r1-x";
+    let mut world = World::ready();
+    world.run(&web()).unwrap();
+    world.image_checked(true);
+    world.take_launch(ID);
+    let lost = LaunchOutcome::Unknown("no answer".into());
+    world.give(Input::Launched { id: ID.into(), outcome: lost });
+    world.listed(vec![observed(&web(), facts(container_id, ContainerState::Created))]);
+    world.pass(2_000);
+    world.take_launch(ID);
+    let failed = LaunchOutcome::Failed {
+        reason: Reason::StartFailed,
+        message: "no".into(),
+        left_over: Some(container_id.into()),
+    };
+    world.give(Input::Launched { id: ID.into(), outcome: failed });
+    world.stop(ID, 0).unwrap();
+    let is_removal = |a: &Action| matches!(a, Action::Docker(DockerAction::Remove { .. }));
+    for outcome in [Err("the connection broke".to_owned()), Ok(())] {
+        assert!(world.open.iter().any(is_removal), "{:?}", world.open);
+        while world.open.iter().any(is_removal) {
+            world.take(is_removal);
+            let (container_id, outcome) = (container_id.to_owned(), outcome.clone());
+            world.give(Input::Removed { container_id, outcome });
+        }
+        let is_listing = |a: &Action| matches!(a, Action::Docker(DockerAction::List { .. }));
+        for _ in 0..3 {
+            world.pass(3_000);
+            while world.open.iter().any(is_listing) && outcome.is_err() {
+                let left = observed(&web(), facts(container_id, ContainerState::Created));
+                world.listed(vec![left]);
+            }
+        }
+    }
+    world.pass(10_000);
+    while world.open.iter().any(|a| matches!(a, Action::Docker(DockerAction::List { .. }))) {
+        world.listed(Vec::new());
+    }
+    assert!(world.core.is_settled(), "{:?}", world.see(ID));
+}

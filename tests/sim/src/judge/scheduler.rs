@@ -497,7 +497,15 @@ fn lacks(before: &State, after: &State, workload: &Workload, stopped: &Instance)
             let stays = |id: &&InstanceId| is_effective(before, id) && is_effective(after, id);
             had.instances.iter().filter(|id| replica.instances.contains(id)).any(|id| stays(&id))
         };
-        replica.done.is_none() && !had.is_some_and(|had| keeps(had))
+        // What the scheduler itself takes away, in this step or before, excuses nothing.
+        let taken = |id: &InstanceId| {
+            after.instances.get(id).is_some_and(|i| {
+                let cause = i.stop.as_ref().map(|stop| stop.cause);
+                let moves = matches!(cause, Some(StopCause::Replaced | StopCause::Drained));
+                moves && i.ready && !i.is_over() && !after.is_lost(i)
+            })
+        };
+        replica.done.is_none() && !had.is_some_and(keeps) && !replica.instances.iter().any(taken)
     };
     let helpless = workload.replicas.iter().filter(has_nothing).count();
     let ready = after.tally(&workload.spec.name).ready as usize + workload.done.len();
