@@ -3,9 +3,7 @@
 
 use kube_lite_bench::Bench;
 use kube_lite_bench::run::Plan;
-
-/// Set where there can be no second Docker daemon.
-const SKIP: &str = "KUBE_LITE_SKIP_TWO_DAEMONS";
+use kube_lite_testkit::second::is_skipped;
 
 async fn runs(bench: Bench) {
     let plan = Plan {
@@ -15,8 +13,9 @@ async fn runs(bench: Bench) {
         itself: None,
         million: (0, 0),
     };
-    let group = bench.run(&plan).await.expect("the benchmark runs");
+    let group = bench.run(&plan).await;
     assert!(!group.rows.is_empty(), "it found nothing");
+    assert!(group.is_whole(), "{group:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,8 +45,7 @@ async fn core() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn swarm() {
-    if std::env::var_os(SKIP).is_some() {
-        eprintln!("skipped, as {SKIP} says");
+    if is_skipped() {
         return;
     }
     runs(Bench::Swarm).await;

@@ -9,7 +9,7 @@ use kube_lite_testkit::Sandbox;
 use kube_lite_testkit::sandbox::{Api, hello};
 
 use crate::daemon::{Daemon, unique};
-use crate::report::{Figure, Row};
+use crate::report::{Figure, PART, Row, attempt};
 use crate::run::{Plan, bar, wall_ns};
 
 /// Measures.
@@ -31,32 +31,47 @@ async fn measure(plan: &Plan, daemon: &Daemon, api: &Api) -> anyhow::Result<Vec<
     let connections =
         daemon.best_connections(&pattern, most, plan.or(&[2, 4, 8, 16], &[2])).await?;
     let floor = format!("Docker's API, {connections} connections");
-    let bar = bar("deploy and delete", (sizes.len() * plan.rounds) as u64);
+    let floor = Floor { body: pattern, connections, name: floor };
     let mut rows = Vec::new();
     for size in &sizes {
-        let mut ours = Rounds::default();
-        let mut raw = Rounds::default();
-        for round in 0..plan.rounds {
-            // Whoever comes second finds Docker as the first has left it.
-            if round % 2 == 0 {
-                ours.add(deploy(daemon, api, *size).await?);
-                raw.add(by_hand(daemon, &pattern, *size, connections).await?);
-            } else {
-                raw.add(by_hand(daemon, &pattern, *size, connections).await?);
-                ours.add(deploy(daemon, api, *size).await?);
+        let part = deploys(plan, daemon, api, &floor, *size, *size == most);
+        rows.extend(attempt(&format!("deploy {size}"), PART, part).await);
+    }
+    rows.extend(attempt("scale", PART, scale(plan, daemon, api, &floor)).await);
+    Ok(rows)
+}
+
+/// What is to be done by hand: as many of these at a time.
+struct Floor {
+    body: ContainerCreateBody,
+    connections: usize,
+    name: String,
+}
+
+async fn deploys(
+    plan: &Plan,
+    daemon: &Daemon,
+    api: &Api,
+    floor: &Floor,
+    size: usize,
+    most: bool,
+) -> anyhow::Result<Vec<Row>> {
+    let bar = bar(&format!("deploy and delete {size}"), plan.rounds as u64);
+    let (mut ours, mut raw) = (Rounds::default(), Rounds::default());
+    for round in 0..plan.rounds {
+        // Whoever comes second finds Docker as the first has left it.
+        for turn in 0..2 {
+            match (round + turn) % 2 {
+                0 => ours.add(deploy(daemon, api, size).await?),
+                _ => raw.add(by_hand(daemon, &floor.body, size, floor.connections).await?),
             }
-            bar.inc(1);
         }
-        let row = Row::new(format!("deploy {size}"), ours.up()).beside(&floor, raw.up());
-        rows.push(if *size == most { row.aim("≤ 1.05 ×") } else { row });
-        if *size == most {
-            let row = Row::new(format!("delete {size}"), ours.down()).beside(&floor, raw.down());
-            rows.push(row);
-        }
+        bar.inc(1);
     }
     bar.finish_and_clear();
-    rows.push(scale(plan, daemon, api, &pattern, connections).await?.with_floor(&floor));
-    Ok(rows)
+    let up = Row::new(format!("deploy {size}"), ours.up()).beside(&floor.name, raw.up());
+    let down = Row::new(format!("delete {size}"), ours.down()).beside(&floor.name, raw.down());
+    Ok(if most { vec![up.at_most_times(1.05), down] } else { vec![up] })
 }
 
 /// What starting and ending took, round by round, milliseconds.
@@ -132,47 +147,29 @@ pub async fn by_hand(
     Ok((up, down))
 }
 
-struct Scaled {
-    what: String,
-    ours: Vec<f64>,
-    raw: Vec<f64>,
-}
-
-impl Scaled {
-    fn with_floor(self, floor: &str) -> Row {
-        Row::new(self.what, Figure::of("ms", self.ours)).beside(floor, Figure::of("ms", self.raw))
-    }
-}
-
 /// Twenty more, while ten run.
-async fn scale(
-    plan: &Plan,
-    daemon: &Daemon,
-    api: &Api,
-    body: &ContainerCreateBody,
-    connections: usize,
-) -> anyhow::Result<Scaled> {
+async fn scale(plan: &Plan, daemon: &Daemon, api: &Api, floor: &Floor) -> anyhow::Result<Vec<Row>> {
     let (from, to) = plan.or((10_u32, 30_u32), (1, 2));
     let more = (to - from) as usize;
     let bar = bar("scale", plan.rounds as u64);
-    let mut scaled =
-        Scaled { what: format!("scale {from} → {to}"), ours: Vec::new(), raw: Vec::new() };
+    let (mut ours, mut raw) = (Vec::new(), Vec::new());
     let name = unique("scaled");
     api.deploy(&hello(&name, from)).await;
     api.ready(&name, from).await;
     for _ in 0..plan.rounds {
         let began = wall_ns();
         api.client.scale(&name, to).await?;
-        scaled.ours.push(daemon.took((WORKLOAD, &name), "start", more, began).await?);
+        ours.push(daemon.took((WORKLOAD, &name), "start", more, began).await?);
         api.ready(&name, to).await;
         let began = wall_ns();
         api.client.scale(&name, from).await?;
         daemon.took((WORKLOAD, &name), "destroy", more, began).await?;
         api.ready(&name, from).await;
-        scaled.raw.push(by_hand(daemon, body, more, connections).await?.0);
+        raw.push(by_hand(daemon, &floor.body, more, floor.connections).await?.0);
         bar.inc(1);
     }
     bar.finish_and_clear();
     api.client.delete(&name).await?;
-    Ok(scaled)
+    let row = Row::new(format!("scale {from} → {to}"), Figure::of("ms", ours));
+    Ok(vec![row.beside(&floor.name, Figure::of("ms", raw))])
 }

@@ -25,12 +25,15 @@ pub mod run;
 pub mod small;
 pub mod swarm;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 
-use report::Group;
+use report::{Group, attempt};
 use run::Plan;
+
+/// No benchmark takes longer than this, or it is given up.
+const LIMIT: Duration = Duration::from_secs(900);
 
 /// The benchmarks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -68,27 +71,27 @@ impl Bench {
         }
     }
 
-    /// Measures.
-    ///
-    /// # Errors
-    /// When something did not work.
-    pub async fn run(self, plan: &Plan) -> anyhow::Result<Group> {
+    /// Measures. What cannot be measured says why in its row.
+    pub async fn run(self, plan: &Plan) -> Group {
         let (at, load_before, began) = (
             jiff::Timestamp::now().strftime("%F %H:%M UTC").to_string(),
             run::load(),
             Instant::now(),
         );
         let mut curves = Vec::new();
-        let rows = match self {
-            Bench::Docker => docker::run(plan).await?,
-            Bench::Healing => healing::run(plan).await?,
-            Bench::Small => small::run(plan).await?,
-            Bench::Api => api::run(plan).await?,
-            Bench::Core => core::run(plan, &mut curves)?,
-            Bench::Swarm => swarm::run(plan).await?,
-            Bench::Million => million::run(plan).await?,
-            Bench::Page => page::run(plan)?,
+        let part = async {
+            match self {
+                Bench::Docker => docker::run(plan).await,
+                Bench::Healing => healing::run(plan).await,
+                Bench::Small => small::run(plan).await,
+                Bench::Api => api::run(plan).await,
+                Bench::Core => core::run(plan, &mut curves).await,
+                Bench::Swarm => swarm::run(plan).await,
+                Bench::Million => million::run(plan).await,
+                Bench::Page => page::run(plan).await,
+            }
         };
-        Ok(Group { at, load_before, took: began.elapsed().as_secs_f64(), rows, curves })
+        let rows = attempt(self.name(), LIMIT, part).await;
+        Group { at, load_before, took: began.elapsed().as_secs_f64(), rows, curves }
     }
 }

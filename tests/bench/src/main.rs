@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::{Parser, ValueEnum as _};
 use kube_lite_bench::report::{Results, table};
@@ -52,7 +53,11 @@ async fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = match args.part {
         Some(Part::CorePass { instances }) => part(instances),
-        None => all(args).await,
+        // What was started ends with the benchmark that started it.
+        None => tokio::select! {
+            outcome = all(args) => outcome,
+            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        },
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -83,22 +88,18 @@ async fn all(args: Args) -> anyhow::Result<bool> {
     let wanted = if args.only.is_empty() { Bench::value_variants().to_vec() } else { args.only };
     let mut results = Results::read(&args.results);
     results.machine = machine();
-    let mut good = true;
+    let mut whole = true;
+    let began = Instant::now();
     for bench in wanted {
-        match bench.run(&plan).await {
-            Ok(group) => {
-                println!("{}\n", table(bench.name(), &group));
-                results.groups.insert(bench.name().to_owned(), group);
-                if !plan.smoke {
-                    results.write(&args.results)?;
-                    publish::publish(&results, Path::new("docs"))?;
-                }
-            }
-            Err(error) => {
-                eprintln!("error: {}: {error:#}", bench.name());
-                good = false;
-            }
+        let group = bench.run(&plan).await;
+        println!("{}\n", table(bench.name(), &group));
+        whole &= group.is_whole();
+        results.groups.insert(bench.name().to_owned(), group);
+        if !plan.smoke {
+            results.write(&args.results)?;
+            publish::publish(&results, Path::new("docs"))?;
         }
     }
-    Ok(good)
+    println!("in {:.1} minutes, on {}", began.elapsed().as_secs_f64() / 60.0, results.machine);
+    Ok(whole)
 }

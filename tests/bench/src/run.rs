@@ -1,6 +1,7 @@
 //! What all benchmarks share: how much is to be measured, and helpers to measure.
 
 use std::path::PathBuf;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
@@ -82,6 +83,15 @@ pub async fn until<T, F: Future<Output = anyhow::Result<Option<T>>>>(
         }
         tokio::time::sleep(every).await;
     }
+}
+
+/// Runs a program to its end, in a thread of its own: progress goes on being shown.
+///
+/// # Errors
+/// When it cannot be started.
+pub async fn output(mut command: Command) -> anyhow::Result<Output> {
+    let what = command.get_program().to_string_lossy().into_owned();
+    tokio::task::spawn_blocking(move || command.output()).await?.with_context(|| what)
 }
 
 /// Resident memory of a process, bytes.

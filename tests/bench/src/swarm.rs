@@ -11,10 +11,11 @@ use kube_lite::model::wire::labels::WORKLOAD;
 use kube_lite_testkit::Sandbox;
 use kube_lite_testkit::sandbox::{Api, IMAGE, hello};
 use kube_lite_testkit::second::{SecondDocker, apart, impossible};
+use tokio::sync::oneshot;
 
 use crate::daemon::{Daemon, unique};
 use crate::docker::{Rounds, by_hand};
-use crate::report::{Figure, Row};
+use crate::report::{Figure, PART, Row, attempt};
 use crate::run::{Plan, bar, ms_between, wall_ns};
 
 const SERVICE: &str = "com.docker.swarm.service.name";
@@ -29,15 +30,27 @@ pub async fn run(plan: &Plan) -> anyhow::Result<Vec<Row>> {
         anyhow::bail!("there can be no second Docker daemon: {why}");
     }
     let plan = plan.clone();
-    let (sender, receiver) = std::sync::mpsc::channel();
-    tokio::task::spawn_blocking(move || {
+    let (sender, receiver) = oneshot::channel();
+    // Should nobody wait any more, everything there ends, too.
+    let (_waiting, given_up) = oneshot::channel::<()>();
+    let network = tokio::task::spawn_blocking(move || {
         apart(move || async move {
-            // Nobody listens any more only if all is over.
-            let _ = sender.send(measure(&plan).await);
+            tokio::select! {
+                found = measure(&plan) => drop(sender.send(found)),
+                _ = given_up => {}
+            }
         });
-    })
-    .await?;
-    receiver.recv()?
+    });
+    match receiver.await {
+        Ok(found) => {
+            network.await?;
+            found
+        }
+        Err(_) => match network.await {
+            Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
+            _ => anyhow::bail!("it ended without a word"),
+        },
+    }
 }
 
 async fn measure(plan: &Plan) -> anyhow::Result<Vec<Row>> {
@@ -85,11 +98,12 @@ async fn compare(plan: &Plan, daemon: &Daemon, api: &Api, image: &str) -> anyhow
     let floor = format!("Docker's API, {connections} connections");
     let mut rows = vec![
         Row::new(format!("deploy {size}, no ports"), ours.up()).beside("Swarm", swarm.up()),
-        Row::new("the same", ours.up()).beside(floor.clone(), raw.up()).aim("≤ 1.05 ×"),
+        Row::new("the same", ours.up()).beside(floor.clone(), raw.up()).at_most_times(1.05),
         Row::new(format!("delete {size}"), ours.down()).beside("Swarm", swarm.down()),
         Row::new("the same", ours.down()).beside(floor, raw.down()),
     ];
-    rows.push(deaths(plan, daemon, api, image).await?);
+    let what = "die → replacement's start";
+    rows.extend(attempt(what, PART, deaths(plan, daemon, api, image)).await);
     Ok(rows)
 }
 
@@ -147,7 +161,7 @@ async fn service(daemon: &Daemon, image: &str, count: usize) -> anyhow::Result<(
 }
 
 /// From `die` to the next `start`, for a few of each.
-async fn deaths(plan: &Plan, daemon: &Daemon, api: &Api, image: &str) -> anyhow::Result<Row> {
+async fn deaths(plan: &Plan, daemon: &Daemon, api: &Api, image: &str) -> anyhow::Result<Vec<Row>> {
     let count = plan.or(10, 1);
     let (ours, theirs) = (unique("dies"), unique("service-dies"));
     let began = wall_ns();
@@ -164,8 +178,8 @@ async fn deaths(plan: &Plan, daemon: &Daemon, api: &Api, image: &str) -> anyhow:
     }
     api.client.delete(&ours).await?;
     daemon.docker.delete_service(&theirs).await?;
-    Ok(Row::new("die → replacement's start", Figure::of("ms", healed))
-        .beside("Swarm, restart delay 0", Figure::of("ms", restarted)))
+    let row = Row::new("die → replacement's start", Figure::of("ms", healed));
+    Ok(vec![row.beside("Swarm, restart delay 0", Figure::of("ms", restarted))])
 }
 
 async fn die(daemon: &Daemon, label: (&str, &str), container: &str) -> anyhow::Result<f64> {
