@@ -56,7 +56,7 @@ async fn with_nodes(plan: &Plan, nodes: usize, bar: &ProgressBar) -> anyhow::Res
         fleet.deploy(&spec(number, replicas, 60)).await;
     }
     until("all to run", UP, Duration::from_millis(100), || async {
-        let all = fleet.client.workloads().await?;
+        let Ok(all) = fleet.client.workloads().await else { return Ok(None) };
         Ok(all.iter().all(|w| w.running == w.desired).then_some(()))
     })
     .await?;
@@ -165,7 +165,7 @@ pub fn simulated(
 /// When they do not come.
 pub async fn able(fleet: &Fleet, nodes: usize) -> anyhow::Result<()> {
     until(&format!("{nodes} nodes"), UP, Duration::from_millis(200), || async {
-        let all = fleet.client.nodes().await?;
+        let Ok(all) = fleet.client.nodes().await else { return Ok(None) };
         let able = all.iter().filter(|n| n.status.as_str() == "alive" && n.message.is_none());
         Ok((able.count() == nodes).then_some(()))
     })

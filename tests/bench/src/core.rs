@@ -35,7 +35,7 @@ pub const CHANGES: usize = 100;
 const FEW: usize = 10;
 /// Where they run; one of these nodes after the other has the changes.
 const CHANGING: usize = CHANGES * FEW / DENSITY;
-/// Replicas of all other workloads.
+/// Replicas of all other workloads, where there are nodes enough.
 const MANY: usize = 1_000;
 /// How often each is measured.
 const SAMPLES: usize = 10;
@@ -208,8 +208,12 @@ impl Cluster {
             cluster.deploy(&format!("changing-{number}"), FEW)?;
         }
         cluster.add_nodes(instances.div_ceil(DENSITY));
-        for number in 0..(instances - CHANGES * FEW) / MANY {
-            cluster.deploy(&format!("app-{number}"), MANY)?;
+        // At most one replica on each other node, so that all of them are filled evenly.
+        let each = MANY.min(cluster.nodes.len() - CHANGING);
+        let mut left = instances - CHANGES * FEW;
+        while left > 0 {
+            cluster.deploy(&format!("app-{left}"), each.min(left))?;
+            left -= each.min(left);
         }
         let placed: usize = cluster.nodes.iter().map(|machine| machine.containers.len()).sum();
         ensure!(placed == instances, "{placed} of {instances} were ordered");

@@ -96,7 +96,8 @@ async fn fill(
     let acknowledged = acknowledged.into_iter().map(|(took, _)| took).collect();
     let progress = bar(&format!("{all} containers on {nodes} nodes"), all as u64);
     loop {
-        let running = running(&cluster.fleet).await?;
+        // Whoever does not answer now does later, or it is given up.
+        let running = running(&cluster.fleet).await.unwrap_or(progress.position());
         progress.set_position(running);
         if running >= all as u64 {
             break;
@@ -119,7 +120,7 @@ async fn fill(
             .at_most(60.0),
         Row::new("… from the first request", seconds(up_from_first)).beside(one_each, floor),
         Row::new("… acknowledgement of each deploy", Figure::of("ms", acknowledged)),
-        Row::new("… deploys refused meanwhile (503)", Figure::one("", f64::from(refused))),
+        Row::new("… deploys tried again (503, no answer)", Figure::one("", f64::from(refused))),
         Row::new("… scheduler, per container", memory_each(memory.0 - bare.0))
             .beside("all agents, per container", memory_each(memory.1 - bare.1))
             .at_most(1024.0),
@@ -172,7 +173,8 @@ async fn small_deploys(plan: &Plan, fleet: &Fleet) -> anyhow::Result<Vec<Row>> {
     Ok(vec![row.beside("4 KiB written and synced", syncs.each()).at_most(50.0)])
 }
 
-/// What an acknowledged deploy took, and how often it was refused before (503).
+/// What an acknowledged deploy took, and how often it was refused before (503), or
+/// nobody answered.
 async fn deploy(fleet: &Fleet, name: String, replicas: usize) -> anyhow::Result<(f64, u32)> {
     let spec = json!({ "name": name, "image": "shop/app:1", "replicas": replicas });
     let client = fleet.client.clone().with_timeout(LIMIT);
@@ -185,6 +187,13 @@ async fn deploy(fleet: &Fleet, name: String, replicas: usize) -> anyhow::Result<
                 refused += 1;
                 let after = error.retry_after_seconds.unwrap_or(1);
                 tokio::time::sleep(Duration::from_secs(after.into())).await;
+            }
+            // On a machine with other work to do.
+            Err(ClientError::Unreachable { .. } | ClientError::TimedOut { .. })
+                if began.elapsed() < LIMIT =>
+            {
+                refused += 1;
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
             Err(error) => return Err(error.into()),
         }
