@@ -16,13 +16,15 @@ ARGS ?=
 SEEDS ?= 10000
 FROM ?= 1
 JOBS ?=
+# Which benchmarks: make bench ROWS=docker,core
+ROWS ?=
 # The seed that make replay tells of, and for how long make mutants goes on.
 SEED ?=
 MINUTES ?= 45
 SIM := --locked --profile sim -p kube-lite-sim
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test soak replay mutants build ui image fmt lint screenshots benchui clean docker test-tools cargo clippy \
+.PHONY: help dev test soak replay mutants build ui image fmt lint screenshots bench benchui clean docker test-tools cargo clippy \
 	rustfmt fmtcheck
 
 help: ## this list
@@ -77,6 +79,9 @@ lint: clippy ## clippy, with warnings as errors
 
 screenshots: docker test-tools build image ## the pictures in the README, made anew by the browser tests
 	@SHOTS='$(CURDIR)/docs/images' KUBE_LITE_BIN='$(CURDIR)/target/release/kube-lite' $(RUN) scripts/ui test
+
+bench: docker test-tools build image ## how fast and how small, beside Docker and Swarm: make bench [ROWS=core,api]
+	@$(RUN) $(CARGO) run --quiet --release --locked -p kube-lite-bench --bin bench -- $(if $(ROWS),--only $(ROWS)) $(ARGS)
 
 benchui: test-tools ui ## how the page bears 200 nodes and 5,000 instances, as JSON
 	@$(RUN) scripts/ui bench

@@ -139,6 +139,10 @@ const server = http.createServer((request, response) => {
     void replay(response);
     return;
   }
+  if (path === "/empty") {
+    response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><p>nothing</p>");
+    return;
+  }
   const file = path === "/" ? "index.html" : path.slice(1);
   const known = readdirSync(DIST, { recursive: true }).map(String);
   if (!known.includes(`${file}.gz`)) {
@@ -267,6 +271,14 @@ async function look(): Promise<void> {
       };
       requestAnimationFrame(frame);
     });
+    // The floor: what this browser and this machine take for a page that does nothing.
+    const empty: number[] = [];
+    for (let turn = 0; turn < 3; turn += 1) {
+      await page.goto(`http://127.0.0.1:${port}/empty`);
+      await page.waitForFunction("window.seen.paint > 0");
+      empty.push(await page.evaluate<number>("window.seen.paint"));
+    }
+    empty.sort((a, b) => a - b);
     const during = async (seconds: number, act: () => Promise<unknown>) => {
       await browser.startTracing(page, {
         categories: ["toplevel", "devtools.timeline", "disabled-by-default-devtools.timeline"],
@@ -295,6 +307,7 @@ async function look(): Promise<void> {
       nodes: NODES,
       instances: INSTANCES,
       changesPerSecond: CHANGES,
+      emptyPagePaintMs: Math.round(empty[1] ?? 0),
       firstContentfulPaintMs: Math.round(seen.paint),
       firstTilesMs: Math.round(seen.tiles),
       start,

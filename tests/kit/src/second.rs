@@ -34,8 +34,8 @@ pub fn is_skipped() -> bool {
     false
 }
 
-/// Why this machine or user cannot have a second daemon, if so.
-fn impossible() -> Option<String> {
+/// Why this machine or user cannot have a second daemon, if it cannot.
+pub fn impossible() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("a network namespace takes root".to_owned());
     }
