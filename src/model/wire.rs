@@ -3,6 +3,8 @@
 //! Numbers that only identify (`incarnation`) are kept below 2^53, so that any
 //! JSON reader sees them exactly.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -176,7 +178,7 @@ pub struct RunOrder {
     #[serde(default)]
     pub backoff_step: u32,
     /// What to run. Host ports are those to bind: 0 means Docker picks.
-    pub template: Template,
+    pub template: Arc<Template>,
 }
 
 impl RunOrder {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::message::{BoundPort, Launch};
 use crate::model::wire::{RunOrder, labels};
@@ -91,7 +92,7 @@ pub fn order_of(container_labels: &BTreeMap<String, String>, image: &str) -> Opt
         replica: get(labels::REPLICA)?.parse().ok()?,
         restarts: get(labels::RESTARTS).and_then(|text| text.parse().ok()).unwrap_or(0),
         backoff_step: 0,
-        template: serde_json::from_value(template).ok()?,
+        template: Arc::new(serde_json::from_value(template).ok()?),
     })
 }
 

@@ -3,6 +3,8 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use super::core::{Core, Deadline};
@@ -10,7 +12,7 @@ use super::message::{Order, OrderAnswer, OrderBody, OrderKind};
 use super::state::{ContainerId, Delivery, Instance, Seen};
 use crate::model::view::NodeStatus;
 use crate::model::wire::{Fence, RunOrder, order_version};
-use crate::model::{ApiError, InstanceId, NodeId, Phase, Reason};
+use crate::model::{ApiError, InstanceId, NodeId, Phase, PortMapping, Reason};
 use crate::planted::{Fault, planted};
 
 impl Core {
@@ -80,11 +82,11 @@ impl Core {
     /// is to follow is left out once that is gone.
     fn run_order(&self, instance: &Instance) -> Option<RunOrder> {
         let workload = self.state.workloads.get(&instance.workload)?;
-        let mut template = workload.template(instance.revision)?.clone();
-        for port in &mut template.ports {
-            if !instance.binds_asked_ports && !port.fixed {
-                port.host_port = 0;
-            }
+        let mut template = Arc::clone(&workload.revisions.get(&instance.revision)?.template);
+        let is_left = |port: &PortMapping| port.host_port != 0 && !port.fixed;
+        if !instance.binds_asked_ports && template.ports.iter().any(is_left) {
+            let ports = Arc::make_mut(&mut template).ports.iter_mut();
+            ports.filter(|port| is_left(port)).for_each(|port| port.host_port = 0);
         }
         Some(RunOrder {
             v: order_version(),

@@ -95,21 +95,26 @@ impl fmt::Display for Refusals {
     }
 }
 
-/// Places several instances of one workload in one pass. Scores only grow while
-/// it does, so a heap whose top is checked again when taken is always right.
+/// Places several instances of one workload in one pass.
 pub struct Placer {
-    heap: BinaryHeap<Reverse<Score>>,
     workload: WorkloadId,
+    /// An instance that will be gone: its ports count as free.
+    in_place_of: Option<InstanceId>,
+    /// All nodes by how good they are; not made for what goes back to its own.
+    ranking: Option<Ranking>,
+}
+
+/// All nodes by how good they are for one workload. Scores only grow while it is
+/// placed, so a heap whose top is checked again when taken is always right.
+struct Ranking {
+    heap: BinaryHeap<Reverse<Score>>,
     on_daemon: BTreeMap<DaemonId, u32>,
     /// Daemons that lately had no room, or that never got to it.
     short: BTreeSet<DaemonId>,
-    /// An instance that will be gone: its ports count as free.
-    in_place_of: Option<InstanceId>,
 }
 
-impl Placer {
-    /// Scores all nodes for this workload.
-    pub fn new(state: &State, workload: &WorkloadId) -> Self {
+impl Ranking {
+    fn new(state: &State, workload: &WorkloadId) -> Self {
         let mut on_daemon: BTreeMap<DaemonId, u32> = BTreeMap::new();
         if let Some(cohort) = state.cohorts.get(workload) {
             for (node, count) in &cohort.per_node {
@@ -120,25 +125,15 @@ impl Placer {
         }
         let lately = state.nodes.values().filter(|n| n.short_until > state.now);
         let short = lately.map(|n| n.daemon()).collect();
-        let workload = workload.clone();
-        let heap = BinaryHeap::new();
-        let mut placer = Self { heap, workload, on_daemon, short, in_place_of: None };
-        placer.heap = state
-            .nodes
-            .values()
-            .filter(|n| n.able() && n.schedulable && !n.draining)
-            .map(|n| Reverse(placer.score(state, n)))
-            .collect();
-        placer
+        let mut ranking = Self { heap: BinaryHeap::new(), on_daemon, short };
+        let nodes = state.nodes.values().filter(|n| n.able() && n.schedulable && !n.draining);
+        let scores = nodes.map(|n| Reverse(ranking.score(state, workload, n)));
+        ranking.heap = scores.collect();
+        ranking
     }
 
-    /// The same for something that is started only once `id` is gone.
-    pub fn in_place_of(self, id: &InstanceId) -> Self {
-        Self { in_place_of: Some(id.clone()), ..self }
-    }
-
-    fn score(&self, state: &State, node: &Node) -> Score {
-        let on_node = state.cohorts.get(&self.workload).and_then(|c| c.per_node.get(&node.id));
+    fn score(&self, state: &State, workload: &WorkloadId, node: &Node) -> Score {
+        let on_node = state.cohorts.get(workload).and_then(|c| c.per_node.get(&node.id));
         let daemon = node.daemon();
         Score {
             lately_short: self.short.contains(&daemon),
@@ -147,6 +142,44 @@ impl Placer {
             instances_on_node: node.placed,
             id: node.id.clone(),
         }
+    }
+
+    /// The best node that will do.
+    fn best(
+        &mut self,
+        state: &State,
+        workload: &WorkloadId,
+        will_do: impl Fn(&Node) -> bool,
+    ) -> Option<NodeId> {
+        let mut passed_over = Vec::new();
+        let mut found = None;
+        while let Some(Reverse(score)) = self.heap.pop() {
+            let Some(node) = state.nodes.get(&score.id) else { continue };
+            let current = self.score(state, workload, node);
+            if current > score {
+                self.heap.push(Reverse(current));
+                continue;
+            }
+            passed_over.push(Reverse(current));
+            if will_do(node) {
+                found = Some(node.id.clone());
+                break;
+            }
+        }
+        self.heap.extend(passed_over);
+        found
+    }
+}
+
+impl Placer {
+    /// Places this workload's instances.
+    pub fn new(workload: &WorkloadId) -> Self {
+        Self { workload: workload.clone(), in_place_of: None, ranking: None }
+    }
+
+    /// The same for something that is started only once `id` is gone.
+    pub fn in_place_of(self, id: &InstanceId) -> Self {
+        Self { in_place_of: Some(id.clone()), ..self }
     }
 
     /// The best node on which these host ports are free. `pin` is taken if it is
@@ -164,31 +197,25 @@ impl Placer {
         {
             return Ok(self.taken(node));
         }
-        let mut passed_over = Vec::new();
-        let mut found = None;
-        while let Some(Reverse(score)) = self.heap.pop() {
-            let Some(node) = state.nodes.get(&score.id) else { continue };
-            let current = self.score(state, node);
-            if current > score {
-                self.heap.push(Reverse(current));
-                continue;
-            }
-            let free = self.taken_port(state, node, ports).is_none();
-            passed_over.push(Reverse(current));
-            if free {
-                found = Some(node.as_ref().clone());
-                break;
-            }
-        }
-        self.heap.extend(passed_over);
-        match found {
-            Some(node) => Ok(self.taken(&node)),
+        let mut ranking = match self.ranking.take() {
+            Some(ranking) => ranking,
+            None => Ranking::new(state, &self.workload),
+        };
+        let is_free = |node: &Node| self.taken_port(state, node, ports).is_none();
+        let found = ranking.best(state, &self.workload, is_free);
+        self.ranking = Some(ranking);
+        match found.and_then(|id| state.nodes.get(&id)) {
+            Some(node) => Ok(self.taken(node)),
             None => Err(self.refusals(state, ports)),
         }
     }
 
+    /// What is placed counts on its daemon at once; what was placed before there was
+    /// a ranking is in the state by now.
     fn taken(&mut self, node: &Node) -> NodeId {
-        *self.on_daemon.entry(node.daemon()).or_insert(0) += 1;
+        if let Some(ranking) = &mut self.ranking {
+            *ranking.on_daemon.entry(node.daemon()).or_insert(0) += 1;
+        }
         node.id.clone()
     }
 

@@ -30,7 +30,7 @@ impl Core {
         why: &str,
     ) -> u64 {
         let Some(known) = self.state.workloads.get(name).cloned() else { return 0 };
-        let old = known.revisions.iter().find(|(_, r)| r.template == template).map(|(n, _)| *n);
+        let old = known.revisions.iter().find(|(_, r)| *r.template == template).map(|(n, _)| *n);
         let to = old.unwrap_or_else(|| self.next_revision(known.last_revision));
         // A change of a change goes from what was last everywhere, too.
         let from = if to == known.head() { known.revision } else { known.head() };
@@ -57,7 +57,7 @@ impl Core {
                 }
                 None => {
                     let revision = Revision {
-                        template: template.clone(),
+                        template: template.clone().into(),
                         at: wall,
                         by: by.to_owned(),
                         why: why.to_owned(),

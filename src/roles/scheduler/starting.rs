@@ -67,7 +67,7 @@ impl Core {
                 }
                 break;
             }
-            let placer = placer.get_or_insert_with(|| Placer::new(&self.state, name));
+            let placer = placer.get_or_insert_with(|| Placer::new(name));
             if let Some(why) = self.waits_for_its_node(replica) {
                 held = Some(why);
                 self.agenda.starved.insert(name.clone());

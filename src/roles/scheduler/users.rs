@@ -52,7 +52,7 @@ impl Core {
         let revision = self.next_revision(before.unwrap_or(0));
         let mut revisions = OrdMap::new();
         let first = Revision {
-            template: spec.template(),
+            template: spec.template().into(),
             at: self.state.wall,
             by: by.clone(),
             why: "created".to_owned(),

@@ -331,7 +331,7 @@ impl Snapshot {
             current: *number == workload.revision,
             head: *number == workload.head(),
             outcome: revision.outcome.clone(),
-            template: revision.template.clone(),
+            template: revision.template.as_ref().clone(),
         });
         Some(views.collect())
     }

@@ -218,7 +218,7 @@ impl Core {
     fn would_find_room(&self, workload: &Workload, replica: &Replica) -> bool {
         let finds = |revision: u64, pin: Option<&NodeId>| {
             let wants = workload.asked_ports(revision);
-            let mut placer = Placer::new(&self.state, &workload.spec.name);
+            let mut placer = Placer::new(&workload.spec.name);
             placer.place(&self.state, &wants, pin).is_ok()
         };
         // Nor is there a turn to take for one that has yet to show that it works.
@@ -539,7 +539,7 @@ impl Core {
         self.state.nodes.get(&outgoing.node).filter(|node| node.able())?;
         let here = self.hosts_in_place(&outgoing.node).then_some(&outgoing.node);
         let wants = workload.asked_ports(replica.revision);
-        let placer = Placer::new(&self.state, &workload.spec.name);
+        let placer = Placer::new(&workload.spec.name);
         placer.in_place_of(&outgoing.id).place(&self.state, &wants, here).ok()
     }
 }

@@ -60,7 +60,7 @@ impl Workload {
 
     /// The template of a revision that is still known.
     pub fn template(&self, revision: u64) -> Option<&Template> {
-        self.revisions.get(&revision).map(|r| &r.template)
+        self.revisions.get(&revision).map(|r| r.template.as_ref())
     }
 
     /// The revision that was last completely rolled out.
@@ -147,7 +147,7 @@ impl RolloutState {
 #[serde(rename_all = "camelCase")]
 pub struct Revision {
     /// What its instances are made of.
-    pub template: Template,
+    pub template: Arc<Template>,
     /// When it was first asked for, Unix milliseconds.
     pub at: u64,
     /// By whom.
