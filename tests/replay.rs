@@ -455,13 +455,9 @@ async fn a_stopped_scheduler_leaves_a_whole_recording() {
 
 fn ring(total_bytes: u64, segment_bytes: u64, directory: &Path) -> SchedulerConfig {
     SchedulerConfig {
-        listen: "127.0.0.1:0".to_owned(),
         data_dir: Some(directory.to_owned()),
-        cors_origins: Vec::new(),
-        timing: Timing::default(),
-        cluster: None,
-        only_nodes: None,
         record: Some(Ring { total_bytes, segment_bytes }),
+        ..SchedulerConfig::default()
     }
 }
 

@@ -1,7 +1,10 @@
 //! Carries orders to agents. Each in a task of its own: one slow agent holds up
 //! nobody else.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::ClientConfig;
 
 use super::driver::SchedulerHandle;
 use super::message::{Input, Order, OrderAnswer, OrderBody, OrderKind};
@@ -15,9 +18,15 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// A dispatcher whose exchanges take at most `order_timeout_ms`.
-    pub fn new(timing: &Timing) -> Self {
-        Self { client: AgentClient::new(Duration::from_millis(timing.order_timeout_ms)) }
+    /// A dispatcher whose exchanges take at most `order_timeout_ms`, over TLS if
+    /// there is any.
+    pub fn new(timing: &Timing, tls: Option<Arc<ClientConfig>>) -> Self {
+        let timeout = Duration::from_millis(timing.order_timeout_ms);
+        let client = match tls {
+            Some(config) => AgentClient::secured(timeout, config),
+            None => AgentClient::new(timeout),
+        };
+        Self { client }
     }
 
     /// Delivers an order; its answer goes to `handle`, always.
@@ -25,6 +34,7 @@ impl Dispatcher {
         let client = self.client.clone();
         tokio::spawn(async move {
             let Order { address, fence, body } = order;
+            let address = client.at(&fence.node, &address);
             let (node, incarnation) = (fence.node.clone(), fence.incarnation);
             let (id, kind, answer) = match body {
                 OrderBody::Run(run) => {
