@@ -13,7 +13,7 @@ use std::process::{Command, Output};
 use cluster::tape::relive;
 use kube_lite::client::Client;
 use kube_lite::model::view::EventView;
-use kube_lite::model::{ApiError, Timing};
+use kube_lite::model::ApiError;
 use kube_lite::roles::scheduler::core::Core;
 use kube_lite::roles::scheduler::message::{Input, Moment, OrderAnswer, OrderKind, UserCall};
 use kube_lite::roles::scheduler::recorder::{self, Ring};
