@@ -3,10 +3,12 @@
 mod runtime;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::roles::ctl::CtlArgs;
+use crate::roles::ctl::args::duration;
 pub use runtime::{RuntimeArgs, RuntimeKind};
 
 /// Says where the scheduler is, where `--server` or `--scheduler` do not.
@@ -47,6 +49,7 @@ workloads, passwords included. So does a recording (--record).
 
 Examples:
   kube-lite scheduler --check                      is the state whole, and what is in it
+  kube-lite scheduler --init --host NAME           for several machines: TLS, tokens, a join line
   kube-lite scheduler --restore FILE               put a backup in the place of no state
   kube-lite scheduler --restore FILE --check       is the backup whole; changes nothing
   kube-lite scheduler --replay DIR --workload web  what was decided about web, and why")]
@@ -72,6 +75,22 @@ pub struct SchedulerArgs {
     /// A browser origin that may use the API, e.g. http://localhost:5173; repeatable
     #[arg(long, value_name = "ORIGIN")]
     pub cors_origin: Vec<String>,
+    /// A name under which it is called, besides its address and localhost; repeatable
+    #[arg(long, value_name = "NAME")]
+    pub host: Vec<String>,
+    /// Listen without protection also where other machines reach it: whoever does can command it
+    #[arg(long)]
+    pub insecure: bool,
+    /// Make the cluster safe, once: an authority of its own, an admin, and the line with which
+    /// machines join; then end. Changes nothing that is there
+    #[arg(long, conflicts_with_all = ["in_memory", "check", "restore", "replay"])]
+    pub init: bool,
+    /// A host at which a node may be called back although it comes from elsewhere; repeatable
+    #[arg(long, value_name = "HOST")]
+    pub allow_advertise: Vec<String>,
+    /// How long certificates are good: for tests.
+    #[arg(long, hide = true, value_name = "TIME", value_parser = duration)]
+    pub certificate_life: Option<Duration>,
     /// Record what is decided, in the data directory: the last 64 MiB of it
     #[arg(long, conflicts_with = "in_memory")]
     pub record: bool,
@@ -105,12 +124,19 @@ pub enum ReplayOutput {
 /// `kube-lite agent`
 #[derive(Args, Clone, Debug)]
 pub struct AgentArgs {
+    /// Become a node of a cluster, with what `kube-lite scheduler --init` or `kube-lite ctl token
+    /// create --role join` printed. Needed once; later starts find it in the data directory
+    #[arg(long, value_name = "TOKEN@HOST:PORT", conflicts_with_all = ["nodes", "insecure"])]
+    pub join: Option<String>,
     /// The scheduler to report to, e.g. http://10.0.0.1:8080 [env: KUBE_LITE_SERVER]
     #[arg(long, value_name = "URL")]
     pub scheduler: Option<String>,
     /// Where to listen: HOST:PORT, or :PORT for every interface
     #[arg(long, default_value = "127.0.0.1:8081", value_name = "HOST:PORT")]
     pub listen: String,
+    /// Listen without protection also where other machines reach it: whoever does can command it
+    #[arg(long)]
+    pub insecure: bool,
     /// Where the scheduler and clients reach this machine [default: the address the scheduler sees]
     #[arg(long, value_name = "HOST:PORT")]
     pub advertise: Option<String>,
@@ -150,6 +176,12 @@ pub struct DevArgs {
     /// A browser origin that may use the API, e.g. http://localhost:5173; repeatable
     #[arg(long, value_name = "ORIGIN")]
     pub cors_origin: Vec<String>,
+    /// A name under which it is called, besides its address and localhost; repeatable
+    #[arg(long, value_name = "NAME")]
+    pub host: Vec<String>,
+    /// Listen without protection also where other machines reach it: whoever does can command it
+    #[arg(long)]
+    pub insecure: bool,
     /// What runs the containers.
     #[command(flatten)]
     pub runtime: RuntimeArgs,

@@ -33,10 +33,12 @@
 //! | how what was decided is recorded and decided again | [`roles::scheduler::recording`], [`roles::scheduler::replay`] |
 //! | how an agent turns orders into containers | [`roles::agent`] |
 //! | limits, timeouts and errors of both servers | [`http`] |
+//! | who is who, and who may do what | [`identity`], [`identity::access`] |
 
 pub mod cli;
 pub mod client;
 pub mod http;
+pub mod identity;
 pub mod model;
 pub mod paths;
 pub mod planted;

@@ -2,6 +2,7 @@
 //! are kept and used again.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,11 +10,16 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper_rustls::{HttpsConnector, ResolveServerName};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+
 use super::{ByteStream, ClientError};
+use crate::identity::authority::{OF_A_NODE, SCHEDULER};
 use crate::model::ApiError;
 
 /// A TCP connection must stand within this long.
@@ -34,17 +40,36 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// A pool of connections. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Transport {
-    http: legacy::Client<HttpConnector, Full<Bytes>>,
+    http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     largest_reply: usize,
     user_agent: HeaderValue,
     repeats: bool,
+    /// `Bearer …`
+    token: Option<HeaderValue>,
+}
+
+/// Of a TLS connection: who is expected at the other end. A node, where the address
+/// is `NODE@HOST:PORT`; else the scheduler.
+struct Expected;
+
+impl ResolveServerName for Expected {
+    fn resolve(&self, uri: &Uri) -> Result<ServerName<'static>, Box<dyn Error + Sync + Send>> {
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let name = match authority.rsplit_once('@') {
+            Some((node, _)) => format!("{node}{OF_A_NODE}"),
+            None => SCHEDULER.to_owned(),
+        };
+        Ok(ServerName::try_from(name)?)
+    }
 }
 
 impl Transport {
     /// A pool that keeps up to `idle_per_host` unused connections to each host
     /// and refuses replies of more than `largest_reply` bytes.
-    pub fn new(idle_per_host: usize, largest_reply: usize) -> Self {
+    /// `tls` is for addresses that begin with `https`.
+    pub fn new(idle_per_host: usize, largest_reply: usize, tls: Arc<ClientConfig>) -> Self {
         let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_keepalive(Some(KEEP_ALIVE));
@@ -53,14 +78,23 @@ impl Transport {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(idle_per_host)
-            .build(connector);
-        Self { http, largest_reply, user_agent: SOMEBODY, repeats: true }
+            .build(HttpsConnector::new(connector, tls, false, Arc::new(Expected)));
+        Self { http, largest_reply, user_agent: SOMEBODY, repeats: true, token: None }
     }
 
     /// The same pool, with calls that say who makes them.
     pub fn introduced_as(mut self, who: &'static str) -> Self {
         let product = format!("{who}/{}", env!("CARGO_PKG_VERSION"));
         self.user_agent = HeaderValue::try_from(product).unwrap_or(SOMEBODY);
+        self
+    }
+
+    /// The same pool, with calls that show this token.
+    pub fn with_token(mut self, token: &str) -> Self {
+        self.token = HeaderValue::try_from(format!("Bearer {token}")).ok().map(|mut value| {
+            value.set_sensitive(true); // out of logs
+            value
+        });
         self
     }
 
@@ -136,6 +170,9 @@ impl Transport {
         *request.method_mut() = method.clone();
         *request.uri_mut() = uri.clone();
         request.headers_mut().insert(header::USER_AGENT, self.user_agent.clone());
+        if let Some(token) = self.token.as_ref().filter(|_| uri.scheme_str() == Some("https")) {
+            request.headers_mut().insert(header::AUTHORIZATION, token.clone());
+        }
         if has_body {
             request.headers_mut().insert(header::CONTENT_TYPE, JSON);
         }

@@ -319,6 +319,7 @@ impl Driver {
             cluster: self.core.cluster().map(ToString::to_string),
             epoch: self.core.epoch(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            warnings: Vec::new(),
         }
     }
 

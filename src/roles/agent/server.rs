@@ -45,12 +45,18 @@ pub enum Ask {
 pub struct AgentServer {
     inbox: AgentInbox,
     runtime: Arc<NodeRuntime>,
+    warning: Option<&'static str>,
 }
 
 impl AgentServer {
     /// Answers for the agent behind `inbox`.
     pub fn new(inbox: AgentInbox, runtime: Arc<NodeRuntime>) -> Self {
-        Self { inbox, runtime }
+        Self { inbox, runtime, warning: None }
+    }
+
+    /// The same, with something to be said in `GET /health`.
+    pub fn warning_of(self, warning: Option<&'static str>) -> Self {
+        Self { warning, ..self }
     }
 
     async fn find(&self, name: &str) -> Result<ContainerInstance, ApiError> {
@@ -157,7 +163,11 @@ impl Handler for AgentServer {
             }
             Ask::Status => Ok(Reply::json(200, &self.find(request.param("id")).await?)),
             Ask::Logs => self.logs(&request).await,
-            Ask::Health => Ok(Reply::json(200, &self.inbox.health().await?)),
+            Ask::Health => {
+                let mut health = self.inbox.health().await?;
+                health.warnings.extend(self.warning.map(str::to_owned));
+                Ok(Reply::json(200, &health))
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use tokio::sync::Semaphore;
 
 use super::driver::SchedulerHandle;
@@ -62,13 +63,15 @@ impl Outbox {
 }
 
 impl Dispatcher {
-    /// A dispatcher whose exchanges take at most `order_timeout_ms`.
-    pub fn new(timing: &Timing) -> Self {
-        Self {
-            client: AgentClient::new(Duration::from_millis(timing.order_timeout_ms)),
-            outboxes: Arc::default(),
-            in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
-        }
+    /// A dispatcher whose exchanges take at most `order_timeout_ms`, over TLS if
+    /// there is any.
+    pub fn new(timing: &Timing, tls: Option<Arc<ClientConfig>>) -> Self {
+        let timeout = Duration::from_millis(timing.order_timeout_ms);
+        let client = match tls {
+            Some(config) => AgentClient::secured(timeout, config),
+            None => AgentClient::new(timeout),
+        };
+        Self { client, outboxes: Arc::default(), in_flight: Arc::new(Semaphore::new(IN_FLIGHT)) }
     }
 
     /// Delivers orders; the answer to each goes to `handle`, always, but for one that
@@ -76,7 +79,7 @@ impl Dispatcher {
     pub fn send(&self, orders: Vec<Order>, handle: &SchedulerHandle) {
         let mut outboxes = self.outboxes();
         for order in orders {
-            let address = order.address.clone();
+            let address = self.client.at(&order.fence.node, &order.address);
             let outbox = outboxes.entry(address.clone()).or_default();
             let key = (Reverse(order.body.kind()), order.body.id().clone());
             outbox.waiting.insert(key, order);

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -244,7 +245,7 @@ impl Driver {
             tickets: Arc::new(AtomicU64::new(1)),
             clock: clock.clone(),
         };
-        let dispatcher = Dispatcher::new(&core.timing);
+        let dispatcher = Dispatcher::new(&core.timing, None);
         let driver = Self {
             core,
             store,
@@ -262,6 +263,12 @@ impl Driver {
     /// The same, and everything it decides is recorded.
     pub fn recorded_by(self, recorder: Option<Recorder>) -> Self {
         Self { recorder, ..self }
+    }
+
+    /// The same, with orders that go over TLS.
+    pub fn secured_by(self, tls: Option<Arc<ClientConfig>>) -> Self {
+        let dispatcher = Dispatcher::new(&self.core.timing, tls);
+        Self { dispatcher, ..self }
     }
 
     /// Runs until `stop` is told. `handle` is where orders' answers go.

@@ -120,7 +120,7 @@ impl Reader {
             let instance = state.instances.get(id)?;
             let has_log = instance.seen.as_ref().is_some_and(|s| !s.container_id.is_none());
             let node = state.nodes.get(&instance.node).filter(|_| has_log)?;
-            Some((id.clone(), node.address.clone()))
+            Some((id.clone(), self.agents.at(&instance.node, &node.address)))
         })
         .collect()
     }
