@@ -33,6 +33,7 @@ pub mod server;
 mod starting;
 pub mod state;
 pub mod store;
+mod traffic;
 mod upkeep;
 mod users;
 pub mod views;
