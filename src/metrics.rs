@@ -138,12 +138,18 @@ impl Drop for Begun {
 mod tests {
     use super::*;
 
+    #[derive(Debug)]
+    enum Call {
+        Nodes,
+        Logs,
+    }
+
     #[tokio::test]
     async fn requests_are_counted_however_they_end() {
         let requests = Requests::new();
-        let _ = requests.begin("Nodes").end(Ok(Reply::text(200, "")));
-        let _ = requests.begin("Nodes").end(Err(ApiError::not_found("no")));
-        drop(requests.begin("Logs"));
+        let _ = requests.begin(Call::Nodes).end(Ok(Reply::text(200, "")));
+        let _ = requests.begin(Call::Nodes).end(Err(ApiError::not_found("no")));
+        drop(requests.begin(Call::Logs));
         let mut reply = page("scheduler", |registry| requests.register(registry)).unwrap();
         let text = String::from_utf8(reply.next_piece().await.unwrap().to_vec()).unwrap();
         for line in [

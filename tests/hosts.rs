@@ -134,3 +134,44 @@ async fn everything_is_reached_at_its_own_address(hosts: &Hosts) {
         assert_eq!(answer.status, 200, "{endpoint:?}: {answer:?}");
     }
 }
+
+#[test]
+fn a_host_loses_its_docker_and_its_power() {
+    with_four_hosts(|mut hosts| async move {
+        hosts.deploy(&hello_probed("web", 8)).await;
+        let before = settles(&hosts, 8).await;
+
+        hosts.host("h2").docker.kill().await;
+        until("h2 to say that its Docker is away", LONG, || async {
+            let nodes = hosts.client.nodes().await.map_err(|e| e.to_string())?;
+            let said = nodes.iter().any(|node| node.id.as_str() == "h2" && node.message.is_some());
+            if said { Ok(()) } else { Err(format!("{nodes:?}")) }
+        })
+        .await;
+        hosts.host("h2").docker.start_again().await;
+        hosts.able(4).await;
+        let after = settles(&hosts, 8).await;
+        unchanged(&before, &after, |host| host != "h2");
+
+        // For as long as it takes to be replaced.
+        hosts.power_off("h3").await;
+        is_dead(&hosts, "h3").await;
+        replaced(&hosts, "h3", 8).await;
+        hosts.power_on("h3").await;
+        hosts.able(4).await;
+        let before = settles(&hosts, 8).await;
+        unchanged(&after, &before, |host| host != "h3");
+
+        // With the scheduler, and back at once.
+        hosts.power_off("h1").await;
+        hosts.power_on("h1").await;
+        hosts.able(4).await;
+        let after = settles(&hosts, 8).await;
+        unchanged(&before, &after, |host| host != "h1");
+
+        hosts.client.scale("web", 12).await.expect("scale");
+        let grown = settles(&hosts, 12).await;
+        unchanged(&after, &grown, |_| true);
+        assert!(grown.values().all(|containers| !containers.is_empty()), "{grown:?}");
+    });
+}

@@ -88,6 +88,9 @@ impl AgentCore {
         let grace_seconds = instance.order.template.stop_grace_period_seconds;
         self.instances.insert(id.clone(), instance);
         self.refresh(&id, facts);
+        if let Some(death) = self.instances.get_mut(&id).and_then(|dead| dead.death.as_mut()) {
+            death.found = true;
+        }
         self.news();
         if let Some(stone) = self.tombstones.get(&id)
             && let Grave::StopOnSight { drain_ms, why } = stone.grave.clone()
