@@ -341,6 +341,11 @@ impl AgentClient {
         Self { transport: Transport::new(2, LARGEST_AGENT_REPLY), timeout }
     }
 
+    /// The same client, whose calls are logged under this id at the other end, too.
+    pub fn on_behalf_of(&self, request: &str) -> Self {
+        Self { transport: self.transport.on_behalf_of(request), timeout: self.timeout }
+    }
+
     /// Orders an instance to be run. Returns once the agent has noted it.
     pub async fn run(
         &self,

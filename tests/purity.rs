@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const HOUSES: [&str; 3] = ["src/model", "src/roles/scheduler", "src/roles/agent"];
 
 /// Files that may touch the world: they carry out what was decided.
-const SHELLS: [&str; 20] = [
+const SHELLS: [&str; 22] = [
     "src/roles/scheduler/dispatch.rs",
     "src/roles/scheduler/driver.rs",
     "src/roles/scheduler/recorder.rs",
@@ -21,6 +21,7 @@ const SHELLS: [&str; 20] = [
     "src/roles/scheduler/store",
     "src/roles/scheduler/store.rs",
     "src/roles/scheduler/upkeep.rs",
+    "src/roles/scheduler/vitals.rs",
     "src/roles/agent/docker",
     "src/roles/agent/docker.rs",
     "src/roles/agent/driver.rs",
@@ -31,6 +32,7 @@ const SHELLS: [&str; 20] = [
     "src/roles/agent/runtime.rs",
     "src/roles/agent/server.rs",
     "src/roles/agent/simulated.rs",
+    "src/roles/agent/vitals.rs",
 ];
 
 /// Words that have no business in a decision.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -15,6 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::{ByteStream, ClientError};
 use crate::model::ApiError;
+use crate::model::error::tame;
 
 /// A TCP connection must stand within this long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -38,7 +39,11 @@ pub(super) struct Transport {
     largest_reply: usize,
     user_agent: HeaderValue,
     repeats: bool,
+    request_id: Option<HeaderValue>,
 }
+
+/// Under what a request is logged, at both ends.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 impl Transport {
     /// A pool that keeps up to `idle_per_host` unused connections to each host
@@ -54,7 +59,7 @@ impl Transport {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(idle_per_host)
             .build(connector);
-        Self { http, largest_reply, user_agent: SOMEBODY, repeats: true }
+        Self { http, largest_reply, user_agent: SOMEBODY, repeats: true, request_id: None }
     }
 
     /// The same pool, with calls that say who makes them.
@@ -68,6 +73,11 @@ impl Transport {
     pub fn asking_once(mut self) -> Self {
         self.repeats = false;
         self
+    }
+
+    /// The same pool, for calls that belong to the request of this id.
+    pub fn on_behalf_of(&self, request: &str) -> Self {
+        Self { request_id: HeaderValue::try_from(request).ok(), ..self.clone() }
     }
 
     /// Asks and returns the whole body of a 2xx answer.
@@ -136,6 +146,9 @@ impl Transport {
         *request.method_mut() = method.clone();
         *request.uri_mut() = uri.clone();
         request.headers_mut().insert(header::USER_AGENT, self.user_agent.clone());
+        if let Some(id) = &self.request_id {
+            request.headers_mut().insert(REQUEST_ID, id.clone());
+        }
         if has_body {
             request.headers_mut().insert(header::CONTENT_TYPE, JSON);
         }
@@ -178,6 +191,7 @@ fn refusal(url: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> C
         return ClientError::BadReply { url: url.to_owned(), what };
     };
     error.status = status.as_u16();
+    error.request_id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(tame);
     if error.retry_after_seconds.is_none() {
         let value = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
         error.retry_after_seconds = value.and_then(|text| text.parse().ok());

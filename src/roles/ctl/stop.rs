@@ -82,6 +82,9 @@ pub fn in_words(base: &str, error: &ClientError) -> String {
             if let Some(seconds) = answer.retry_after_seconds {
                 text = format!("{text} (try again in {seconds} s)");
             }
+            if let Some(request) = &answer.request_id {
+                text = format!("{text} [request {request}]");
+            }
             text
         }
         ClientError::BadReply { .. } | ClientError::BadUrl { .. } => error.to_string(),

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::driver::SchedulerHandle;
 use super::message::{Input, Order, OrderAnswer, OrderBody, OrderKind};
+use super::vitals::Vitals;
 use crate::client::{AgentClient, ClientError};
 use crate::model::wire::{Fence, OrderOutcome, OrdersRequest, RunRequest, StopRequest};
 use crate::model::{ApiError, InstanceId, Timing};
@@ -31,6 +32,7 @@ pub struct Dispatcher {
     client: AgentClient,
     outboxes: Arc<Mutex<BTreeMap<String, Outbox>>>,
     in_flight: Arc<Semaphore>,
+    vitals: Vitals,
 }
 
 /// What waits for one agent. Stops go first: what they free may be waited for.
@@ -63,11 +65,12 @@ impl Outbox {
 
 impl Dispatcher {
     /// A dispatcher whose exchanges take at most `order_timeout_ms`.
-    pub fn new(timing: &Timing) -> Self {
+    pub fn new(timing: &Timing, vitals: Vitals) -> Self {
         Self {
             client: AgentClient::new(Duration::from_millis(timing.order_timeout_ms)),
             outboxes: Arc::default(),
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
+            vitals,
         }
     }
 
@@ -114,13 +117,18 @@ impl Dispatcher {
         let fence = fence.clone();
         let bodies: Vec<OrderBody> = batch.into_iter().map(|order| order.body).collect();
         let told: Vec<_> = bodies.iter().map(|body| (body.id().clone(), body.kind())).collect();
+        let count = told.len();
+        self.vitals.orders.inc_by(count as u64);
+        self.vitals.in_flight.inc_by(count as i64);
         let answers = match <[OrderBody; 1]>::try_from(bodies) {
             Ok([body]) => vec![self.deliver_one(address, fence.clone(), body).await],
             Err(bodies) => self.deliver_all(address, fence.clone(), bodies).await,
         };
+        self.vitals.in_flight.dec_by(count as i64);
         for ((id, kind), answer) in told.into_iter().zip(answers) {
             let (node, incarnation) = (fence.node.clone(), fence.incarnation);
             if let OrderAnswer::Unanswered(why) = &answer {
+                self.vitals.unanswered.inc();
                 tracing::debug!("order for {id} on {node} was not answered: {why}");
             }
             handle.answered(Input::Answered { node, id, kind, incarnation, answer }).await;
@@ -128,12 +136,14 @@ impl Dispatcher {
     }
 
     async fn deliver_one(&self, address: &str, fence: Fence, body: OrderBody) -> OrderAnswer {
+        // One order is logged at both ends under the id of what it is about.
+        let client = self.client.on_behalf_of(body.id().as_str());
         let answer = match body {
             OrderBody::Run(order) => {
-                self.client.run(address, &RunRequest { fence, order: *order }).await
+                client.run(address, &RunRequest { fence, order: *order }).await
             }
             OrderBody::Stop { id, drain_ms, why } => {
-                self.client.stop(address, &id, &StopRequest { fence, drain_ms, why }).await
+                client.stop(address, &id, &StopRequest { fence, drain_ms, why }).await
             }
         };
         answer.map_or_else(not_taken, OrderAnswer::Accepted)

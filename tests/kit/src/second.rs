@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::docker::Truth;
+use crate::network::{Namespace, entering};
 use crate::process::Process;
 use crate::wait::{LONG, SHORT, until};
 
@@ -43,7 +44,7 @@ pub fn impossible() -> Option<String> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
     };
-    ["ip", "dockerd", "iptables"]
+    ["ip", "nsenter", "unshare", "dockerd", "iptables"]
         .into_iter()
         .find(|program| !has(program))
         .map(|program| format!("there is no {program}"))
@@ -73,6 +74,8 @@ pub struct SecondDocker {
     process: Process,
     directory: TempDir,
     options: Vec<String>,
+    /// A process in whose network it lives; none: in its starter's.
+    network: Option<u32>,
 }
 
 impl SecondDocker {
@@ -90,6 +93,14 @@ impl SecondDocker {
     /// # Panics
     /// When it does not come up.
     pub async fn start_with(images: &[&str], options: &[&str]) -> Self {
+        Self::start_in(None, images, options).await
+    }
+
+    /// The same, in this network.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub async fn start_in(network: Option<&Namespace>, images: &[&str], options: &[&str]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let directory = TempDir::new().expect("a directory");
         std::fs::write(directory.path().join("config.json"), "{}").expect("a configuration");
@@ -98,8 +109,9 @@ impl SecondDocker {
         let mut all: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
         all.extend(["--containerd-namespace".to_owned(), unique.clone()]);
         all.extend(["--containerd-plugins-namespace".to_owned(), format!("{unique}-plugins")]);
-        let process = dockerd(directory.path(), &all);
-        let second = Self { process, directory, options: all };
+        let network = network.map(Namespace::id);
+        let process = dockerd(network, directory.path(), &all);
+        let second = Self { process, directory, options: all, network };
         let docker = second.answers().await;
         for image in images {
             let first = Docker::connect_with_defaults().expect("a Docker client");
@@ -142,8 +154,28 @@ impl SecondDocker {
     /// # Panics
     /// When it does not come up.
     pub async fn start_again(&mut self) {
-        self.process = dockerd(self.directory.path(), &self.options);
+        self.process = dockerd(self.network, self.directory.path(), &self.options);
         self.answers().await;
+    }
+
+    /// What a power cut does: the daemon and all containers end at once, and of
+    /// what it has written only its data is left.
+    pub async fn power_off(&mut self) {
+        self.kill().await;
+        end_leftovers(self.directory.path());
+        for volatile in ["exec", "pid", "sock"] {
+            let path = self.directory.path().join(volatile);
+            let _ = std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path));
+        }
+    }
+
+    /// Starts the daemon after a power cut, in what is its network now.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub async fn power_on(&mut self, network: &Namespace) {
+        self.network = Some(network.id());
+        self.start_again().await;
     }
 
     async fn answers(&self) -> Docker {
@@ -174,9 +206,12 @@ impl SecondDocker {
     }
 }
 
-fn dockerd(directory: &Path, options: &[String]) -> Process {
+fn dockerd(network: Option<u32>, directory: &Path, options: &[String]) -> Process {
     let at = |name: &str| directory.join(name);
-    let mut command = Command::new("dockerd");
+    let mut command = match network {
+        Some(process) => entering(process, "dockerd"),
+        None => Command::new("dockerd"),
+    };
     command
         .arg("--data-root")
         .arg(at("root"))
