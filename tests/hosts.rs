@@ -154,7 +154,11 @@ fn a_host_loses_its_docker_and_its_power() {
         unchanged(&before, &after, |host| host != "h2");
 
         // For as long as it takes to be replaced.
+        let groups = hosts.host("h3").docker.control_groups();
+        assert!(!groups.is_empty(), "containers without control groups");
         hosts.power_off("h3").await;
+        let left: Vec<_> = groups.iter().filter(|group| group.exists()).collect();
+        assert!(left.is_empty(), "of containers that have ended: {left:?}");
         is_dead(&hosts, "h3").await;
         replaced(&hosts, "h3", 8).await;
         hosts.power_on("h3").await;

@@ -99,10 +99,28 @@ async fn metrics_logs_and_request_ids_of_both_roles() {
         })
         .await;
     }
-    // Of an order it is the instance's.
-    assert!(agent.output().contains(&format!("\"id\":\"{instance}\"")), "{}", agent.output());
+    // Of an order that goes alone it is the instance's.
+    let more = json!({"replicas": 4}).to_string();
+    let scaled = http::send(&at, "PUT", "/workloads/web/scale", Some(&more)).await.unwrap();
+    assert_eq!(scaled.status, 200, "{scaled:?}");
+    tells(&at, "kube_lite_workload_ready{workload=\"web\"} 4").await;
+    let known = instances.as_array().unwrap();
+    let all = http::get(&at, "/instances").await.unwrap().json();
+    let is_new = |one: &&Value| known.iter().all(|old| old["id"] != one["id"]);
+    let new = all.as_array().unwrap().iter().find(is_new).unwrap();
+    assert!(agent.output().contains(&format!("\"id\":{}", new["id"])), "{}", agent.output());
 
     // What goes wrong can be found in the log.
+    for (method, path, status) in [("GET", "/workloads/nothing", 404), ("PUT", "/health", 405)] {
+        let refused = http::send(&at, method, path, None).await.unwrap();
+        assert_eq!(refused.status, status, "{refused:?}");
+        let id = refused.json()["requestId"].as_str().expect("the id of the request").to_owned();
+        until("the id in the log", SHORT, || async {
+            let output = scheduler.output();
+            if output.contains(&format!("\"id\":\"{id}\"")) { Ok(()) } else { Err(output) }
+        })
+        .await;
+    }
     let said =
         Command::new(BIN).args(["ctl", "--server", &url, "status", "nothing"]).output().unwrap();
     let said = String::from_utf8_lossy(&said.stderr).into_owned();

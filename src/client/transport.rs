@@ -191,7 +191,8 @@ fn refusal(url: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> C
         return ClientError::BadReply { url: url.to_owned(), what };
     };
     error.status = status.as_u16();
-    error.request_id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(tame);
+    let id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
+    error.request_id = id.or(error.request_id.as_deref()).map(tame);
     if error.retry_after_seconds.is_none() {
         let value = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
         error.retry_after_seconds = value.and_then(|text| text.parse().ok());

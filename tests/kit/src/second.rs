@@ -1,6 +1,8 @@
 //! A second Docker daemon: everything of its own, its network included, so that
 //! neither daemon knows of the other and both may publish the same host port.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -76,6 +78,8 @@ pub struct SecondDocker {
     options: Vec<String>,
     /// A process in whose network it lives; none: in its starter's.
     network: Option<u32>,
+    /// The containers it had whenever it was killed.
+    orphans: BTreeSet<OsString>,
 }
 
 impl SecondDocker {
@@ -111,7 +115,7 @@ impl SecondDocker {
         all.extend(["--containerd-plugins-namespace".to_owned(), format!("{unique}-plugins")]);
         let network = network.map(Namespace::id);
         let process = dockerd(network, directory.path(), &all);
-        let second = Self { process, directory, options: all, network };
+        let second = Self { process, directory, options: all, network, orphans: BTreeSet::new() };
         let docker = second.answers().await;
         for image in images {
             let first = Docker::connect_with_defaults().expect("a Docker client");
@@ -136,6 +140,7 @@ impl SecondDocker {
     /// When that does not end.
     pub async fn kill(&mut self) {
         self.process.kill();
+        self.orphans.extend(containers_of(self.directory.path()));
         let at = self.directory.path().join("exec/containerd/containerd.pid");
         let Ok(text) = std::fs::read_to_string(&at) else { return };
         until("its containerd to end", SHORT, || async {
@@ -163,6 +168,7 @@ impl SecondDocker {
     pub async fn power_off(&mut self) {
         self.kill().await;
         end_leftovers(self.directory.path());
+        remove_control_groups(&self.orphans);
         for volatile in ["exec", "pid", "sock"] {
             let path = self.directory.path().join(volatile);
             let _ = std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path));
@@ -176,6 +182,11 @@ impl SecondDocker {
     pub async fn power_on(&mut self, network: &Namespace) {
         self.network = Some(network.id());
         self.start_again().await;
+    }
+
+    /// The control groups of its containers.
+    pub fn control_groups(&self) -> Vec<PathBuf> {
+        control_groups(&containers_of(self.directory.path()))
     }
 
     async fn answers(&self) -> Docker {
@@ -237,6 +248,41 @@ impl Drop for SecondDocker {
             std::thread::sleep(Duration::from_millis(20));
         }
         end_leftovers(self.directory.path());
+        self.orphans.extend(containers_of(self.directory.path()));
+        remove_control_groups(&self.orphans);
+    }
+}
+
+/// The ids of the containers that a daemon has in its books.
+fn containers_of(directory: &Path) -> BTreeSet<OsString> {
+    let entries = std::fs::read_dir(directory.join("root/containers")).into_iter().flatten();
+    entries.flatten().map(|entry| entry.file_name()).collect()
+}
+
+/// The control groups of these containers that are still there.
+fn control_groups(containers: &BTreeSet<OsString>) -> Vec<PathBuf> {
+    let root = PathBuf::from("/sys/fs/cgroup");
+    let entries = std::fs::read_dir(&root).into_iter().flatten().flatten();
+    // One hierarchy, or one for each controller.
+    let tops: Vec<PathBuf> = entries.map(|entry| entry.path()).chain([root]).collect();
+    let groups =
+        tops.iter().flat_map(|top| containers.iter().map(|id| top.join("docker").join(id)));
+    groups.filter(|group| group.is_dir()).collect()
+}
+
+/// Removes the control groups of these containers, which must have ended: nobody else
+/// does, once the daemon that has made them was killed. The kernel refuses to remove one
+/// that somebody lives in.
+fn remove_control_groups(containers: &BTreeSet<OsString>) {
+    for _ in 0..50 {
+        let left = control_groups(containers);
+        if left.is_empty() {
+            return;
+        }
+        for group in left {
+            let _ = std::fs::remove_dir(group);
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
