@@ -16,7 +16,7 @@ pub const SERVER_VARIABLE: &str = "KUBE_LITE_SERVER";
 
 /// A mini Kubernetes in one binary.
 #[derive(Debug, Parser)]
-#[command(name = "kube-lite", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "kube-lite", version = crate::VERSION, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "Start here:\n  \
     kube-lite dev                              a scheduler and three nodes on this machine's Docker\n  \
     kube-lite ctl deploy -f examples/hello.json\n  \
@@ -91,6 +91,9 @@ pub struct SchedulerArgs {
     /// How long certificates are good: for tests.
     #[arg(long, hide = true, value_name = "TIME", value_parser = duration)]
     pub certificate_life: Option<Duration>,
+    /// How its log is written
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub log_format: LogFormat,
     /// Record what is decided, in the data directory: the last 64 MiB of it
     #[arg(long, conflicts_with = "in_memory")]
     pub record: bool,
@@ -110,6 +113,16 @@ pub struct SchedulerArgs {
     /// With --replay: how it is shown
     #[arg(short, long, value_name = "FORMAT", requires = "replay")]
     pub output: Option<ReplayOutput>,
+}
+
+/// How a log is written, on standard error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people
+    #[default]
+    Text,
+    /// One JSON object per line
+    Json,
 }
 
 /// How a replay is shown.
@@ -146,6 +159,9 @@ pub struct AgentArgs {
     /// Where the node's key is kept [default: $XDG_STATE_HOME/kube-lite/agent-NODE]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// How its log is written
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub log_format: LogFormat,
     /// Simulate so many nodes, called NAME-1, NAME-2 …; takes --runtime simulated
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub nodes: Option<u32>,

@@ -428,6 +428,12 @@ impl AgentClient {
         format!("{scheme}://{agent}{path}")
     }
 
+    /// The same client, whose calls are logged under this id at the other end, too.
+    pub fn on_behalf_of(&self, request: &str) -> Self {
+        let transport = self.transport.on_behalf_of(request);
+        Self { transport, timeout: self.timeout, tls: self.tls }
+    }
+
     /// Orders an instance to be run. Returns once the agent has noted it.
     pub async fn run(
         &self,

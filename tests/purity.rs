@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const HOUSES: [&str; 4] = ["src/identity", "src/model", "src/roles/scheduler", "src/roles/agent"];
 
 /// Files that may touch the world: they carry out what was decided.
-const SHELLS: [&str; 27] = [
+const SHELLS: [&str; 29] = [
     "src/identity/authority.rs",
     "src/identity/credentials.rs",
     "src/identity/files.rs",
@@ -28,6 +28,7 @@ const SHELLS: [&str; 27] = [
     "src/roles/scheduler/store",
     "src/roles/scheduler/store.rs",
     "src/roles/scheduler/upkeep.rs",
+    "src/roles/scheduler/vitals.rs",
     "src/roles/agent/docker",
     "src/roles/agent/docker.rs",
     "src/roles/agent/driver.rs",
@@ -38,6 +39,7 @@ const SHELLS: [&str; 27] = [
     "src/roles/agent/runtime.rs",
     "src/roles/agent/server.rs",
     "src/roles/agent/simulated.rs",
+    "src/roles/agent/vitals.rs",
 ];
 
 /// Words that have no business in a decision.

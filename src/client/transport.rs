@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, ResolveServerName};
 use hyper_util::client::legacy;
@@ -21,6 +21,7 @@ use rustls::pki_types::ServerName;
 use super::{ByteStream, ClientError};
 use crate::identity::authority::{OF_A_NODE, SCHEDULER};
 use crate::model::ApiError;
+use crate::model::error::tame;
 
 /// A TCP connection must stand within this long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -46,6 +47,7 @@ pub(super) struct Transport {
     repeats: bool,
     /// `Bearer …`
     token: Option<HeaderValue>,
+    request_id: Option<HeaderValue>,
 }
 
 /// Of a TLS connection: who is expected at the other end. A node, where the address
@@ -63,6 +65,9 @@ impl ResolveServerName for Expected {
     }
 }
 
+/// Under what a request is logged, at both ends.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
 impl Transport {
     /// A pool that keeps up to `idle_per_host` unused connections to each host
     /// and refuses replies of more than `largest_reply` bytes.
@@ -79,7 +84,14 @@ impl Transport {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(idle_per_host)
             .build(HttpsConnector::new(connector, tls, false, Arc::new(Expected)));
-        Self { http, largest_reply, user_agent: SOMEBODY, repeats: true, token: None }
+        Self {
+            http,
+            largest_reply,
+            user_agent: SOMEBODY,
+            repeats: true,
+            token: None,
+            request_id: None,
+        }
     }
 
     /// The same pool, with calls that say who makes them.
@@ -102,6 +114,11 @@ impl Transport {
     pub fn asking_once(mut self) -> Self {
         self.repeats = false;
         self
+    }
+
+    /// The same pool, for calls that belong to the request of this id.
+    pub fn on_behalf_of(&self, request: &str) -> Self {
+        Self { request_id: HeaderValue::try_from(request).ok(), ..self.clone() }
     }
 
     /// Asks and returns the whole body of a 2xx answer.
@@ -173,6 +190,9 @@ impl Transport {
         if let Some(token) = self.token.as_ref().filter(|_| uri.scheme_str() == Some("https")) {
             request.headers_mut().insert(header::AUTHORIZATION, token.clone());
         }
+        if let Some(id) = &self.request_id {
+            request.headers_mut().insert(REQUEST_ID, id.clone());
+        }
         if has_body {
             request.headers_mut().insert(header::CONTENT_TYPE, JSON);
         }
@@ -215,6 +235,8 @@ fn refusal(url: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> C
         return ClientError::BadReply { url: url.to_owned(), what };
     };
     error.status = status.as_u16();
+    let id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
+    error.request_id = id.or(error.request_id.as_deref()).map(tame);
     if error.retry_after_seconds.is_none() {
         let value = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
         error.retry_after_seconds = value.and_then(|text| text.parse().ok());

@@ -65,7 +65,7 @@ impl<H: Handler> Desk<H> {
         let mut reply = self
             .reply(line, &id, &mut parts, incoming, &mut unread)
             .await
-            .unwrap_or_else(Reply::from);
+            .unwrap_or_else(|error| told(error, &id));
         // Something of the body is left, or the caller has a newer certificate: this
         // connection is spent.
         if unread || self.guard.is_outdated(line.certificate.as_deref()) {
@@ -100,7 +100,7 @@ impl<H: Handler> Desk<H> {
             Match::WrongMethod { allow } if parts.method == Method::OPTIONS => {
                 return self.options(parts, &allow);
             }
-            Match::WrongMethod { allow } => return Ok(wrong_method(parts, &allow)),
+            Match::WrongMethod { allow } => return Ok(wrong_method(parts, &allow, id)),
             Match::Unknown { similar } => {
                 return Err(unknown_path(parts, &similar, H::ELSEWHERE));
             }
@@ -201,14 +201,19 @@ impl<H: Handler> Desk<H> {
     }
 }
 
-fn wrong_method(parts: &Parts, allow: &str) -> Reply {
+/// An error, with the id under which it is found in the log.
+fn told(error: ApiError, id: &str) -> Reply {
+    Reply::from(ApiError { request_id: Some(id.to_owned()), ..error })
+}
+
+fn wrong_method(parts: &Parts, allow: &str, id: &str) -> Reply {
     let (method, path) = (&parts.method, parts.uri.path());
     let error = ApiError::new(
         405,
         "MethodNotAllowed",
         format!("{} does not take {}; it takes {allow}.", shown(path), shown(method.as_str())),
     );
-    with_allow(Reply::from(error), allow)
+    with_allow(told(error, id), allow)
 }
 
 fn with_allow(reply: Reply, allow: &str) -> Reply {

@@ -36,6 +36,7 @@ pub mod runtime;
 pub mod server;
 pub mod simulated;
 mod snapshot;
+pub mod vitals;
 
 #[cfg(test)]
 mod tests;
@@ -56,6 +57,7 @@ use crate::identity::membership::Membership;
 use crate::identity::token::Invitation;
 use crate::model::ids::dns_label_problem;
 use crate::model::{NodeId, Timing};
+use crate::notify;
 use crate::paths::state_dir;
 use crate::roles::signals::StopSignal;
 use core::{AgentCore, Identity};
@@ -69,6 +71,7 @@ use runtime::Runtime;
 use server::AgentServer;
 use simulated::SimulatedHandle;
 use simulated::fate::Settings;
+use vitals::Vitals;
 
 /// Numbers that only identify stay exact in any JSON reader below this.
 const INCARNATION_BITS: u32 = 53;
@@ -169,11 +172,13 @@ pub async fn start(config: AgentConfig) -> anyhow::Result<RunningAgent> {
     let core = AgentCore::new(identity, config.timing, home.remembered(), 0);
     let runtime = config.runtime.for_node(node.clone());
     let fresh = config.member.map(|member| tokio::spawn(member.stay_fresh(client.clone())));
+    let vitals = Vitals::default();
     let (driver, inbox) = Driver::new(core, node.to_string(), home, client, runtime.clone());
+    let driver = driver.measured_by(vitals.clone());
     if let Some(warning) = warning {
         tracing::warn!(node = node.as_str(), "{warning}");
     }
-    let server = AgentServer::new(inbox.clone(), runtime).warning_of(warning);
+    let server = AgentServer::new(inbox.clone(), runtime, vitals).warning_of(warning);
     let options = http::Options { hosts, tls, ..http::Options::default() };
     let (stop_server, stopped) = oneshot::channel();
     let shutdown = async {
@@ -317,18 +322,36 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
         agent.local_addr(),
         data_dir.display()
     );
+    notify::ready();
+    let inbox = agent.inbox.clone();
+    tokio::spawn(notify::keep_alive(move || {
+        let inbox = inbox.clone();
+        async move { inbox.health().await.is_ok() }
+    }));
     tokio::select! {
         () = stop.told() => {
+            notify::stopping();
             tracing::info!("stopping; containers run on");
             agent.shutdown(false).await;
             Ok(())
         }
         ending = agent.ended() => match ending {
-            Ending::Superseded(why) => anyhow::bail!("this agent has been replaced: {why}"),
+            Ending::Superseded(why) => Err(Replaced(why).into()),
             Ending::Failed(why) => anyhow::bail!("the agent ended: {why}"),
             Ending::Asked | Ending::LeftOver(_) => Ok(()),
         },
     }
+}
+
+/// Another agent has taken over this one's node: starting again would take it back,
+/// and so on for ever.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this agent has been replaced: {0}")]
+pub struct Replaced(String);
+
+impl Replaced {
+    /// What the process ends with, so that whoever started it can tell.
+    pub const EXIT_CODE: u8 = 4;
 }
 
 /// Whom to report to, and who says so.

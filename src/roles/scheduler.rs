@@ -3,7 +3,7 @@
 //! Pure: [`core`] and the files it is spread over (`registry`, `intake`,
 //! `reconcile`, `rollout`, `placement`, `orders`, `users`, `replica`, `durable`, `state`,
 //! `chronicle`), and for readers `views`, `explain` and `changes`. Shells: [`driver`]
-//! (the task that owns the core), [`server`], [`store`], `dispatch`, `upkeep`
+//! (the task that owns the core), [`vitals`] (how it does), [`server`], [`store`], `dispatch`, `upkeep`
 //! (`--check` and `--restore`), `founding` (`--init`). What was decided can be recorded and decided again:
 //! `recording` and `replay` are pure, `recorder` and `rerun` (`--replay`) are shells.
 //! This file puts them together.
@@ -37,6 +37,7 @@ mod traffic;
 mod upkeep;
 mod users;
 pub mod views;
+pub mod vitals;
 pub mod waves;
 
 use std::net::SocketAddr;
@@ -60,6 +61,7 @@ use crate::client::AgentClient;
 use crate::http::{self, Hosts, Options, Origins, Tls, exposure};
 use crate::identity::keeper::{CERTIFICATE_LIFE, Keeper};
 use crate::model::{ClusterId, NodeId, Timing};
+use crate::notify;
 use crate::paths::state_dir;
 use crate::roles::signals::StopSignal;
 
@@ -338,7 +340,16 @@ pub async fn run(args: SchedulerArgs) -> anyhow::Result<()> {
     })
     .await?;
     tracing::info!("scheduler listens on {scheme}://{}", running.local_addr());
+    notify::ready();
+    // The task that owns the cluster looks at it at least every second.
+    let vitals = running.handle().vitals();
+    let mut before = vitals.passes.get();
+    tokio::spawn(notify::keep_alive(move || {
+        let passes = vitals.passes.get();
+        std::future::ready(std::mem::replace(&mut before, passes) != passes)
+    }));
     stop.told().await;
+    notify::stopping();
     tracing::info!("stopping; containers run on");
     running.shutdown().await;
     Ok(())

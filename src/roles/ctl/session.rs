@@ -139,12 +139,11 @@ impl Session {
         }
         let nodes = self.client.nodes().await.unwrap_or_default();
         let names: Vec<&str> = nodes.iter().map(|node| node.id.as_str()).collect();
-        let stop = self.failed(error);
-        match (stop::closest(node, names.iter().copied()), stop) {
-            (Some(name), Stop::Failed(text)) if name != node => {
-                Stop::Failed(format!("{}. Did you mean {name}?", text.trim_end_matches('.')))
+        match stop::closest(node, names.iter().copied()) {
+            Some(name) if name != node => {
+                Stop::advised(&self.in_words(error), &format!("Did you mean {name}?"), error)
             }
-            (_, stop) => stop,
+            _ => self.failed(error),
         }
     }
 
@@ -152,7 +151,10 @@ impl Session {
     /// user hears which there are.
     pub async fn failed_about(&self, workload: &str, error: &ClientError) -> Stop {
         let stop = self.failed(error);
-        let (Stop::Failed(text), Some(404)) = (&stop, error.status()) else { return stop };
+        if error.status() != Some(404) {
+            return stop;
+        }
+        let text = self.in_words(error);
         let Ok(list) = self.client.workloads().await else { return stop };
         let names = || list.iter().map(|view| view.spec.name.as_str());
         let says_more = text.contains("kube-lite ctl ") || text.contains("known are: ");
@@ -167,6 +169,6 @@ impl Session {
             }
             None => "These are all there is: kube-lite ctl workloads".to_owned(),
         };
-        Stop::Failed(format!("{}. {advice}", text.trim_end_matches('.')))
+        Stop::advised(&text, &advice, error)
     }
 }

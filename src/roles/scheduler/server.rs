@@ -6,6 +6,7 @@ mod admission;
 mod backup;
 mod joint;
 mod live;
+mod metrics;
 mod page;
 pub mod routes;
 mod streams;
@@ -23,6 +24,7 @@ use crate::client::AgentClient;
 use crate::http::{Handler, Reply, Request, Route};
 use crate::identity::access::speaks_for;
 use crate::identity::keeper::Keeper;
+use crate::metrics::Requests;
 use crate::model::view::{ChangeResponse, RolloutRequest, ScaleRequest, UndoRequest};
 use crate::model::wire::{HeartbeatRequest, RegisterRequest};
 use crate::model::{ApiError, WorkloadSpec, parse, validate};
@@ -37,6 +39,7 @@ pub struct SchedulerServer {
     keeper: Option<Arc<Keeper>>,
     /// Hosts that nodes may name although they come from elsewhere.
     allow_advertise: Arc<[String]>,
+    requests: Requests,
 }
 
 /// An agent has to begin its answer within this long.
@@ -52,6 +55,7 @@ impl SchedulerServer {
             warning: None,
             keeper: None,
             allow_advertise: Arc::default(),
+            requests: Requests::new(),
         }
     }
 
@@ -101,15 +105,12 @@ impl SchedulerServer {
         F: FnOnce(&Snapshot) -> Result<T, ApiError> + Send + 'static,
     {
         let snapshot = self.handle.snapshot();
-        let made = tokio::task::spawn_blocking(move || {
-            view(&snapshot).map(|value| Reply::json(200, &value))
-        });
-        match made.await.map_err(tokio::task::JoinError::try_into_panic) {
-            Ok(result) => result,
-            // Let the one place that handles panics handle this one, too.
-            Err(Ok(panic)) => std::panic::resume_unwind(panic),
-            Err(Err(_cancelled)) => Err(stopping()),
-        }
+        aside(move || view(&snapshot).map(|value| Reply::json(200, &value))).await
+    }
+
+    async fn metrics(&self) -> Result<Reply, ApiError> {
+        let (handle, requests) = (self.handle.clone(), self.requests.clone());
+        aside(move || metrics::metrics(&handle, &requests)).await
     }
 
     async fn deploy(&self, request: &Request<Call>) -> Result<Reply, ApiError> {
@@ -209,11 +210,19 @@ impl Handler for SchedulerServer {
     const ROUTES: &'static [Route<Call>] = ROUTES;
 
     async fn handle(&self, request: Request<Call>) -> Result<Reply, ApiError> {
+        let begun = self.requests.begin(request.call);
+        begun.end(self.answer(request).await)
+    }
+}
+
+impl SchedulerServer {
+    async fn answer(&self, request: Request<Call>) -> Result<Reply, ApiError> {
         let snapshot = || self.handle.snapshot();
         match request.call {
             Call::Page => Ok(page::front(&request.headers, || self.text_page())),
             Call::Asset => page::asset(request.param("file"), &request.headers),
             Call::Health => self.health(),
+            Call::Metrics => self.metrics().await,
             Call::Register => self.register(&request).await,
             Call::Heartbeat => self.heartbeat(&request).await,
             Call::Join => self.join(&request),
@@ -276,6 +285,19 @@ impl Handler for SchedulerServer {
             Call::Backup => backup::backup(&self.handle).await,
             Call::Stream => live::stream(&self.handle, &self.watchers, &request),
         }
+    }
+}
+
+/// Makes an answer on a thread that may take its time.
+async fn aside(
+    make: impl FnOnce() -> Result<Reply, ApiError> + Send + 'static,
+) -> Result<Reply, ApiError> {
+    let made = tokio::task::spawn_blocking(make);
+    match made.await.map_err(tokio::task::JoinError::try_into_panic) {
+        Ok(result) => result,
+        // Let the one place that handles panics handle this one, too.
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        Err(Err(_cancelled)) => Err(stopping()),
     }
 }
 

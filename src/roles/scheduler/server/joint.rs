@@ -48,7 +48,7 @@ pub(super) fn logs(
     }
     let (out, reply) =
         if follow { Reply::live_stream(JSON_LINES) } else { Reply::stream(JSON_LINES) };
-    let (handle, agents) = (handle.clone(), agents.clone());
+    let (handle, agents) = (handle.clone(), agents.on_behalf_of(&request.id));
     let reader = Reader { handle, agents, out, workload, only, follow };
     tokio::spawn(reader.run(tail));
     Ok(reply)

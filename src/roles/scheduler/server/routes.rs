@@ -13,6 +13,8 @@ pub enum Call {
     Asset,
     /// Whether the scheduler itself is well.
     Health,
+    /// Figures for Prometheus.
+    Metrics,
     /// An agent introduces itself.
     Register,
     /// An agent reports.
@@ -92,6 +94,7 @@ pub const ROUTES: &[Route<Call>] = {
         Route::new(M::GET, "/", Call::Page, Public, "The dashboard; to curl: what this is and where to look"),
         Route::new(M::GET, "/assets/{file}", Call::Asset, Public, "A file of the dashboard"),
         Route::new(M::GET, "/health", Call::Health, Public, "Whether the scheduler itself is well"),
+        Route::new(M::GET, "/metrics", Call::Metrics, Viewer, "Figures about cluster and scheduler, for Prometheus"),
         Route::new(M::POST, "/register", Call::Register, Agent, "An agent introduces itself")
             .body(64 * KIB),
         Route::new(

@@ -114,6 +114,7 @@ pub(super) async fn logs(
     let follow = request.query.flag("follow")?;
     let (instance, node, agent) = snapshot.find_instance(request.param("id"))?;
     let source = agents
+        .on_behalf_of(&request.id)
         .logs(&agents.at(&node, &agent), instance.as_str(), tail, follow)
         .await
         .map_err(|error| agent_trouble(&agent, instance.as_str(), error))?;
