@@ -1,5 +1,6 @@
 //! The command line of the binary: one subcommand per role.
 
+mod allow;
 mod runtime;
 
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::roles::ctl::CtlArgs;
+pub use allow::AllowArgs;
 pub use runtime::{RuntimeArgs, RuntimeKind};
 
 /// Says where the scheduler is, where `--server` or `--scheduler` do not.
@@ -123,6 +125,9 @@ pub struct AgentArgs {
     /// Simulate so many nodes, called NAME-1, NAME-2 …; takes --runtime simulated
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub nodes: Option<u32>,
+    /// What containers see of this machine.
+    #[command(flatten)]
+    pub allow: AllowArgs,
     /// What runs the containers.
     #[command(flatten)]
     pub runtime: RuntimeArgs,
@@ -150,6 +155,9 @@ pub struct DevArgs {
     /// A browser origin that may use the API, e.g. http://localhost:5173; repeatable
     #[arg(long, value_name = "ORIGIN")]
     pub cors_origin: Vec<String>,
+    /// What containers see of this machine.
+    #[command(flatten)]
+    pub allow: AllowArgs,
     /// What runs the containers.
     #[command(flatten)]
     pub runtime: RuntimeArgs,

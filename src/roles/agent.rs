@@ -210,6 +210,7 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let mut stop = StopSignal::listen()?;
     let (scheduler, from) = scheduler_of(args.scheduler.as_deref())?;
     if let Some(settings) = args.runtime.simulated()? {
+        args.allow.nothing()?;
         return simulate(args, scheduler, settings, stop).await;
     }
     if args.nodes.is_some() {
@@ -225,6 +226,7 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     };
     let timing = Timing::default();
     let docker = DockerHandle::new(Endpoint::from_env()?, timing.clone());
+    let docker = docker.allowing(args.allow.allowed()?);
     let mut agent = start(AgentConfig {
         scheduler: Client::new(&scheduler)?,
         listen: args.listen,
