@@ -27,7 +27,7 @@ const IDLE: Duration = Duration::from_secs(75);
 const FINISH: Duration = Duration::from_secs(3);
 const HOUR_MS: u64 = 3_600_000;
 const ROUTES: &str = "routes: / /json /healthz /env /slow?ms=N /exit?code=N \
-    /log?line=TEXT&stream=stdout|stderr&n=N /set/healthy /set/unhealthy /set/hang /set/blip?n=N\n";
+    /log?line=TEXT&stream=stdout|stderr&n=N /eat?mib=N /set/healthy /set/unhealthy /set/hang /set/blip?n=N\n";
 
 type Text = BTreeMap<String, String>;
 
@@ -95,6 +95,8 @@ struct App {
     busy: AtomicUsize,
     /// Clients are asked to leave.
     stopping: AtomicBool,
+    /// Memory that was asked for, and is never given back.
+    eaten: Mutex<Vec<Vec<u8>>>,
 }
 
 impl App {
@@ -104,6 +106,7 @@ impl App {
             settings,
             busy: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
+            eaten: Mutex::default(),
         }
     }
 
@@ -137,7 +140,7 @@ impl App {
             number(&request.query, name, max).map(|given| given.unwrap_or(default))
         };
         let (method, path) = (request.method.as_str(), request.path.as_str());
-        let changes = path.starts_with("/set/") || path == "/exit" || path == "/log";
+        let changes = path.starts_with("/set/") || ["/exit", "/log", "/eat"].contains(&path);
         if !matches!((method, changes), ("GET", _) | ("POST", true)) {
             return Ok(reply(405, format!("no {method} for {path}\n{ROUTES}")));
         }
@@ -178,6 +181,12 @@ impl App {
                     n => (1..=n).for_each(|i| write(&format!("{line} {i}"))),
                 }
                 reply(200, "written\n")
+            }
+            "/eat" => {
+                let mib = ask("mib", 1 << 20, 64)?;
+                let memory = vec![1; (mib as usize) << 20]; // not 0: those are shared until written
+                self.eaten.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
+                reply(200, format!("{mib} MiB eaten\n"))
             }
             "/set/healthy" => self.set(Mood::Healthy),
             "/set/unhealthy" => self.set(Mood::Unhealthy),

@@ -1,5 +1,6 @@
 //! The command line of the binary: one subcommand per role.
 
+mod allow;
 mod runtime;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::roles::ctl::CtlArgs;
 use crate::roles::ctl::args::duration;
+pub use allow::AllowArgs;
 pub use runtime::{RuntimeArgs, RuntimeKind};
 
 /// Says where the scheduler is, where `--server` or `--scheduler` do not.
@@ -165,6 +167,9 @@ pub struct AgentArgs {
     /// Simulate so many nodes, called NAME-1, NAME-2 …; takes --runtime simulated
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub nodes: Option<u32>,
+    /// What containers see of this machine.
+    #[command(flatten)]
+    pub allow: AllowArgs,
     /// What runs the containers.
     #[command(flatten)]
     pub runtime: RuntimeArgs,
@@ -198,6 +203,9 @@ pub struct DevArgs {
     /// Listen without protection also where other machines reach it: whoever does can command it
     #[arg(long)]
     pub insecure: bool,
+    /// What containers see of this machine.
+    #[command(flatten)]
+    pub allow: AllowArgs,
     /// What runs the containers.
     #[command(flatten)]
     pub runtime: RuntimeArgs,

@@ -14,6 +14,7 @@ pub mod draws;
 pub mod error;
 pub mod ids;
 pub mod instance;
+pub mod limits;
 pub mod parse;
 pub mod reason;
 pub mod spec;
@@ -27,6 +28,7 @@ pub use draws::Draws;
 pub use error::ApiError;
 pub use ids::{ClusterId, DaemonId, InstanceId, NodeId, WorkloadId};
 pub use instance::{ContainerInstance, Health, Phase, PublishedPort};
+pub use limits::{ByteSize, Cpus, EnvSource, LogLimits, Mount, Resources};
 pub use reason::{Reason, Why};
 pub use spec::{
     Extent, HealthCheckSpec, PortMapping, Protocol, PullPolicy, RestartPolicy, Strategy, Template,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use eventful::eventful;
 use kube_lite::model::view::NodeStatus;
-use kube_lite::model::{NodeId, Timing};
+use kube_lite::model::{NodeId, Template, Timing};
 use kube_lite::roles::scheduler::core::Core;
 use kube_lite::roles::scheduler::durable::{FORMAT, META, Meta, put};
 use kube_lite::roles::scheduler::message::{Input, Moment, Record};
@@ -45,6 +45,18 @@ fn files_of_every_version_open() {
         std::fs::copy(kept(format), directory.path().join("scheduler.redb")).unwrap();
         let store = Store::open(directory.path()).unwrap();
         let records = store.load().unwrap();
+        // What later builds added to templates is not in them: each is written as it
+        // was read, and so stays the same revision.
+        let mut templates = 0;
+        for (key, value) in records.iter().filter(|(key, _)| key.starts_with("workload/")) {
+            for revision in value["revisions"].as_object().unwrap().values() {
+                let template: Template =
+                    serde_json::from_value(revision["template"].clone()).unwrap();
+                assert_eq!(json!(template), revision["template"], "{key}");
+                templates += 1;
+            }
+        }
+        assert!(templates >= 4, "{templates}");
         let meta = Meta::of(&records).unwrap().unwrap();
         assert_eq!((meta.format, meta.cluster.as_str(), meta.epoch), (format, "test", 1));
         let moment = Moment { now: 1_000_000_000, wall: 1_700_000_060_000, draw: 1 };

@@ -32,6 +32,9 @@ pub enum Reason {
     Completed,
     /// Exited with another code.
     Error,
+    /// Ended after the kernel had killed a process of it: its memory limit, or no
+    /// memory on the node.
+    OutOfMemory,
     /// The container disappeared without an exit code.
     Removed,
     /// There is no such image.
@@ -46,6 +49,11 @@ pub enum Reason {
     CreateFailed,
     /// Docker could not start the container.
     StartFailed,
+    /// The node's agent does not allow it: its own command line does not name the
+    /// directory that would be mounted, or one for files of variables.
+    NotAllowed,
+    /// A file or directory of the node that it needs is not there, or of no use.
+    NotOnNode,
     /// The agent refused the order.
     Refused,
     /// Waits before the next attempt.
@@ -74,7 +82,8 @@ pub enum Reason {
 impl Reason {
     /// Whether trying again leads to the same unless a person changes something.
     pub fn is_final(self) -> bool {
-        matches!(self, Reason::ImageNotFound | Reason::ImageDenied)
+        use Reason::{ImageDenied, ImageNotFound, NotAllowed, NotOnNode};
+        matches!(self, ImageNotFound | ImageDenied | NotAllowed | NotOnNode)
     }
 }
 

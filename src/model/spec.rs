@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::WorkloadId;
+use super::{EnvSource, LogLimits, Mount, Resources, WorkloadId};
 
 /// A workload as its user writes it (DESIGN section 5).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +53,18 @@ pub struct WorkloadSpec {
     /// See [`Template::stop_grace_period_seconds`].
     #[serde(default = "ten")]
     pub stop_grace_period_seconds: u32,
+    /// See [`Template::resources`].
+    #[serde(default, skip_serializing_if = "Resources::is_empty")]
+    pub resources: Resources,
+    /// See [`Template::logs`].
+    #[serde(default, skip_serializing_if = "LogLimits::is_empty")]
+    pub logs: LogLimits,
+    /// See [`Template::mounts`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
+    /// See [`Template::env_from`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env_from: Vec<EnvSource>,
     /// See [`Template::restarted_at`]. Left out on update: unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restarted_at: Option<String>,
@@ -71,8 +83,35 @@ impl WorkloadSpec {
             health_check: self.health_check.clone(),
             pull_policy: self.pull_policy,
             stop_grace_period_seconds: self.stop_grace_period_seconds,
+            resources: self.resources,
+            logs: self.logs,
+            mounts: self.mounts.clone(),
+            env_from: self.env_from.clone(),
             restarted_at: self.restarted_at.clone(),
         }
+    }
+
+    /// What it may use and is shown of its node, in words; `None`: nothing is said.
+    pub fn limits_text(&self) -> Option<String> {
+        let Resources { memory, cpus, pids } = self.resources;
+        let mut limits = Vec::new();
+        limits.extend(memory.map(|memory| format!("{memory} of memory")));
+        limits.extend(cpus.map(|cpus| format!("{cpus} CPUs")));
+        limits.extend(pids.map(|pids| format!("{pids} processes")));
+        limits.extend(self.logs.max_size.map(|size| format!("log files of {size}")));
+        limits.extend(self.logs.max_files.map(|files| format!("{files} log files")));
+        let mut parts = Vec::new();
+        if !limits.is_empty() {
+            parts.push(format!("at most {}", limits.join(", ")));
+        }
+        for Mount { source, target, read_only } in &self.mounts {
+            let how = if *read_only { " to read" } else { "" };
+            parts.push(format!("{source} at {target}{how}"));
+        }
+        for from in &self.env_from {
+            parts.push(format!("variables from {}", from.file));
+        }
+        (!parts.is_empty()).then(|| parts.join(", "))
     }
 
     /// The same workload made of another template.
@@ -88,6 +127,10 @@ impl WorkloadSpec {
             health_check,
             pull_policy,
             stop_grace_period_seconds,
+            resources,
+            logs,
+            mounts,
+            env_from,
             restarted_at,
         } = template;
         Self {
@@ -105,6 +148,10 @@ impl WorkloadSpec {
             health_check,
             pull_policy,
             stop_grace_period_seconds,
+            resources,
+            logs,
+            mounts,
+            env_from,
             restarted_at,
         }
     }
@@ -141,6 +188,20 @@ pub struct Template {
     /// Seconds between SIGTERM and SIGKILL.
     #[serde(default = "ten")]
     pub stop_grace_period_seconds: u32,
+    /// What it may use of its node. This and what follows was added to the format:
+    /// where nothing is said, it is written as it was before.
+    #[serde(default, skip_serializing_if = "Resources::is_empty")]
+    pub resources: Resources,
+    /// How much of its log is kept.
+    #[serde(default, skip_serializing_if = "LogLimits::is_empty")]
+    pub logs: LogLimits,
+    /// Files and directories of the node that it sees.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
+    /// Files on the node with further environment variables. Of two with the same
+    /// variable the later one counts, and [`Template::env`] before either.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env_from: Vec<EnvSource>,
     /// When a restart was last asked for, RFC 3339. Nothing but a mark: it makes
     /// a template that is otherwise the same another one, hence a new revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,12 +3,15 @@
 //! before it sends one.
 
 mod image;
+mod limits;
 
 use std::collections::BTreeSet;
 
 use super::error::{shown, tame};
 use super::ids::dns_label_problem;
 use super::{ApiError, Extent, HealthCheckSpec, PortMapping, Timing, WorkloadSpec};
+
+pub use limits::is_file_name;
 
 /// The most replicas a workload may have.
 pub const MAX_REPLICAS: u32 = 100_000;
@@ -53,6 +56,7 @@ pub fn validate(spec: &WorkloadSpec) -> Result<(), ApiError> {
     if let Some(check) = &spec.health_check {
         check_health(check)?;
     }
+    limits::check(spec)?;
     if let Some(at) = &spec.restarted_at
         && at.parse::<jiff::Timestamp>().is_err()
     {

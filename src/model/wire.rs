@@ -267,7 +267,9 @@ impl OrderBody {
                 let env = template.env.iter().map(|(name, value)| name.len() + value.len() + 8);
                 let words =
                     template.command.iter().chain(&template.args).map(|word| word.len() + 8);
-                2048 + env.chain(words).sum::<usize>()
+                let mounts = template.mounts.iter().map(|m| m.source.len() + m.target.len() + 48);
+                let files = template.env_from.iter().map(|from| from.file.len() + 16);
+                2048 + env.chain(words).chain(mounts).chain(files).sum::<usize>()
             }
             OrderBody::Stop { why, .. } => 512 + why.len(),
         }

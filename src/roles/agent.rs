@@ -253,6 +253,9 @@ impl RunningAgent {
 pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let mut stop = StopSignal::listen()?;
     let settings = args.runtime.simulated()?;
+    if settings.is_some() {
+        args.allow.nothing()?;
+    }
     let joins = args.join.is_some() || args.data_dir.is_some();
     if let Some(settings) = settings.clone().filter(|_| !joins) {
         let (scheduler, _) = scheduler_of(args.scheduler.as_deref())?;
@@ -300,6 +303,7 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
         None => {
             let timing = Timing::default();
             let docker = DockerHandle::new(Endpoint::from_env()?, timing.clone());
+            let docker = docker.allowing(args.allow.allowed()?);
             (Runtime::Docker(docker), timing)
         }
     };

@@ -252,6 +252,10 @@ impl Sandbox {
             None if settings.is_some() => state_dir(&format!("simulated-{port}"))?,
             None => state_dir(&format!("dev-{port}"))?,
         };
+        if settings.is_some() {
+            args.allow.nothing()?;
+        }
+        let allowed = args.allow.allowed()?;
         let cluster = cluster_of(&directory, args.fresh)?;
         let timing = Timing::default();
         let endpoint = Endpoint::from_env();
@@ -293,7 +297,7 @@ impl Sandbox {
                 }
             };
         }
-        let docker = DockerHandle::new(endpoint, timing.clone());
+        let docker = DockerHandle::new(endpoint, timing.clone()).allowing(allowed);
         let mut clearing = std::pin::pin!(remove_leftovers(&docker, &cluster));
         tokio::select! {
             () = &mut clearing => {}

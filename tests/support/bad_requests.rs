@@ -231,6 +231,30 @@ fn spec_cases(ports: &dyn Fn(Value) -> Sent) -> Vec<Case> {
             400,
             &["0 to 65535"],
         ),
+        case(
+            "memory in thousandths",
+            spec(json!({"resources": {"memory": "256m"}})),
+            400,
+            &["`resources.memory`", "\"256m\"", "256Mi"],
+        ),
+        case(
+            "less memory than Docker gives",
+            spec(json!({"resources": {"memory": 4096}})),
+            400,
+            &["`resources.memory` is 4Ki", "from 6Mi"],
+        ),
+        case(
+            "mount from a parent",
+            spec(json!({"mounts": [{"source": "/srv/../etc", "target": "/x"}]})),
+            400,
+            &["`mounts[0].source`", "'..'"],
+        ),
+        case(
+            "variables from elsewhere",
+            spec(json!({"envFrom": [{"file": "../../etc/shadow"}]})),
+            400,
+            &["`envFrom[0].file`", "without a directory"],
+        ),
         case("port 0", ports(json!([{"containerPort": 0}])), 400, &["is 0", "1 to 65535"]),
         case(
             "port twice",

@@ -109,6 +109,37 @@ const CASES: &[Case] = &[
         Some("kind"),
         &["known here are", "`image`", "Also unknown: `x`"],
     ),
+    // Limits.
+    ("{\"resources\":{\"memory\":\"256m\"}}", Some("resources.memory"), &["\"256m\"", "Mi, Gi"]),
+    ("{\"resources\":{\"memory\":1.5}}", Some("resources.memory"), &["is 1.5", "whole number"]),
+    ("{\"resources\":{\"cpus\":\"0.5\"}}", Some("resources.cpus"), &["without quotes: 0.5"]),
+    ("{\"resources\":{\"cpus\":0.12345}}", Some("resources.cpus"), &["three decimals"]),
+    ("{\"resources\":{\"pids\":\"many\"}}", Some("resources.pids"), &["whole number"]),
+    ("{\"resources\":\"1Gi\"}", Some("resources"), &["an object, in { }"]),
+    ("{\"resources\":{\"mem\":1}}", Some("resources.mem"), &["did you mean `memory`?"]),
+    ("{\"resources\":{\"cpu\":1}}", Some("resources.cpu"), &["did you mean `cpus`?"]),
+    ("{\"resource\":{}}", Some("resource"), &["did you mean `resources`?"]),
+    (
+        "{\"resources\":{\"limits\":{\"memory\":1}}}",
+        Some("resources.limits"),
+        &["known here are `memory`, `cpus`, `pids`"],
+    ),
+    ("{\"logs\":{\"max-size\":\"10M\"}}", Some("logs.max-size"), &["did you mean `maxSize`?"]),
+    ("{\"logs\":{\"maxFile\":3}}", Some("logs.maxFile"), &["did you mean `maxFiles`?"]),
+    ("{\"mounts\":[\"/a:/b\"]}", Some("mounts[0]"), &["\"/a:/b\"", "an object, in { }"]),
+    (
+        "{\"name\":\"a\",\"image\":\"a\",\"mounts\":[{\"source\":\"/a\"}]}",
+        Some("mounts[0].target"),
+        &["missing"],
+    ),
+    (
+        "{\"mounts\":[{\"source\":\"/a\",\"target\":\"/b\",\"readonly\":true}]}",
+        Some("mounts[0].readonly"),
+        &["did you mean `readOnly`?"],
+    ),
+    ("{\"volumes\":[]}", Some("volumes"), &["`mounts`"]),
+    ("{\"envFrom\":\"db\"}", Some("envFrom"), &["an array, in [ ]"]),
+    ("{\"envFrom\":[{\"secretRef\":\"db\"}]}", Some("envFrom[0].secretRef"), &["`file`"]),
     // Twice.
     ("{\"name\":\"a\",\n\"name\":\"b\"}", Some("name"), &["given twice", "line 2"]),
     ("{\"env\":{\"A\":\"1\",\"A\":\"2\"}}", Some("env.A"), &["given twice"]),
@@ -120,6 +151,7 @@ const CASES: &[Case] = &[
     // Arrays that serde would take for objects.
     ("{\"name\":\"web\",\"image\":\"a\",\"ports\":[[80]]}", Some("ports[0]"), &["an object"]),
     ("{\"name\":\"web\",\"image\":\"a\",\"strategy\":[1]}", Some("strategy"), &["an object"]),
+    ("{\"name\":\"web\",\"image\":\"a\",\"resources\":[1]}", Some("resources"), &["an object"]),
 ];
 
 #[test]
@@ -142,6 +174,16 @@ fn what_is_right_is_read() {
     assert_eq!((spec.name.as_str(), spec.replicas, spec.ports.len()), ("web", Some(3), 1));
     let scale: ScaleRequest = from_people(b"{\"replicas\": 0}").unwrap();
     assert_eq!(scale.replicas, 0);
+    let limited: WorkloadSpec = from_people(
+        br#"{"name": "web", "image": "nginx", "resources": {"memory": "1024Mi", "cpus": 0.5},
+        "logs": {"maxSize": 50000}, "mounts": [{"source": "/a", "target": "/b", "readOnly": true}],
+        "envFrom": [{"file": "db"}]}"#,
+    )
+    .unwrap();
+    let shown = serde_json::to_value(&limited).unwrap();
+    assert_eq!(shown["resources"], serde_json::json!({"memory": "1Gi", "cpus": 0.5}));
+    let again: WorkloadSpec = from_people(&serde_json::to_vec(&limited).unwrap()).unwrap();
+    assert_eq!((again.template(), again == limited), (limited.template(), true));
     // What is shown can be sent back.
     let again: WorkloadSpec = from_people(&serde_json::to_vec(&spec).unwrap()).unwrap();
     assert_eq!(again, spec);

@@ -23,6 +23,14 @@ fn health(patch: Value) -> Value {
     json!({ "healthCheck": check })
 }
 
+fn mount(source: &str, target: &str) -> Value {
+    json!({"mounts": [{"source": source, "target": target}]})
+}
+
+fn env_from(file: &str) -> Value {
+    json!({"envFrom": [{"file": file}]})
+}
+
 #[test]
 fn what_may_not_be_is_refused_by_name() {
     let many = |n: usize| (0..n).map(|n| format!("{n}")).collect::<Vec<_>>();
@@ -122,6 +130,41 @@ fn what_may_not_be_is_refused_by_name() {
             "strategy.progressDeadlineSeconds",
             &["is 60", "above 90, `minReadySeconds`"],
         ),
+        (json!({"resources": {"memory": "5Mi"}}), "resources.memory", &["is 5Mi", "6Mi to 1024Ti"]),
+        (json!({"resources": {"memory": 0}}), "resources.memory", &["is 0", "from 6Mi"]),
+        (json!({"resources": {"memory": "1025Ti"}}), "resources.memory", &["is 1025Ti"]),
+        (json!({"resources": {"cpus": 0.009}}), "resources.cpus", &["is 0.009", "0.01 to 1000"]),
+        (json!({"resources": {"cpus": 1001}}), "resources.cpus", &["is 1001"]),
+        (json!({"resources": {"pids": 0}}), "resources.pids", &["is 0", "1 to 4194304"]),
+        (json!({"logs": {"maxSize": "1k"}}), "logs.maxSize", &["is 1k", "16Ki to 1Ti"]),
+        (json!({"logs": {"maxFiles": 0}}), "logs.maxFiles", &["1 to 100"]),
+        (json!({"logs": {"maxFiles": 101}}), "logs.maxFiles", &["is 101"]),
+        (mount("data", "/data"), "mounts[0].source", &["\"data\"", "of the node", "with '/'"]),
+        (mount("", "/data"), "mounts[0].source", &["is \"\""]),
+        (mount("/srv/../etc", "/data"), "mounts[0].source", &["\"/srv/../etc\"", "'..'"]),
+        (mount("/srv/.", "/data"), "mounts[0].source", &["without '.'"]),
+        (mount("/srv\0", "/data"), "mounts[0].source", &["control characters"]),
+        (mount(&big, "/data"), "mounts[0].source", &["131072 bytes", "at most 4095"]),
+        (mount("/srv", "data"), "mounts[0].target", &["\"data\"", "with '/'"]),
+        (mount("/srv", "/data/.."), "mounts[0].target", &["'..'"]),
+        (mount("/srv", "//"), "mounts[0].target", &["below it"]),
+        (
+            json!({"mounts": [
+                {"source": "/a", "target": "/data"}, {"source": "/b", "target": "//data/"}
+            ]}),
+            "mounts[1].target",
+            &["\"//data/\" for the second time"],
+        ),
+        (
+            json!({"mounts": vec![json!({"source": "/a", "target": "/b"}); 101]}),
+            "mounts",
+            &["101 entries"],
+        ),
+        (env_from(""), "envFrom[0].file", &["is \"\"", "--env-dir"]),
+        (env_from("../passwd"), "envFrom[0].file", &["\"../passwd\"", "without a directory"]),
+        (env_from("a/b"), "envFrom[0].file", &["without a directory"]),
+        (env_from(".."), "envFrom[0].file", &["not beginning with '.'"]),
+        (env_from(&"a".repeat(256)), "envFrom[0].file", &["at most 255"]),
     ];
     assert!(cases.len() >= 40);
     let mut failed = Vec::new();
@@ -161,6 +204,15 @@ fn what_may_be_is_taken() {
         json!({"strategy": {"maxSurge": 0, "maxUnavailable": 1}}),
         json!({"strategy": {"maxUnavailable": 0}}),
         json!({"minReadySeconds": 90, "strategy": {"progressDeadlineSeconds": 91}}),
+        json!({"resources": {}, "logs": {}, "mounts": [], "envFrom": []}),
+        json!({"resources": {"memory": "6Mi", "cpus": 0.01, "pids": 1}}),
+        json!({"resources": {"memory": 6_291_456, "cpus": 1000, "pids": 4_194_304}}),
+        json!({"logs": {"maxSize": "16Ki", "maxFiles": 1}}),
+        json!({"mounts": [
+            {"source": "/srv/a b:c", "target": "/data", "readOnly": true},
+            {"source": "/srv/..data/", "target": "/data/more"}
+        ]}),
+        json!({"envFrom": [{"file": "db.env"}, {"file": "9-A_b"}]}),
     ] {
         assert_eq!(validate(&spec(&patch)), Ok(()), "{patch}");
     }

@@ -6,6 +6,7 @@
 //! [`DockerRuntime`] of its own on top. Every call has a time-out: a daemon that
 //! is absent, gone or hung makes outcomes, never a hang.
 
+mod allowed;
 pub mod connect;
 mod launch;
 mod list;
@@ -15,7 +16,7 @@ mod pull;
 mod trouble;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use super::message::{DockerAction, Facts, Input};
 use super::runtime::Report;
 use crate::model::wire::labels;
 use crate::model::{ClusterId, NodeId, Timing};
+pub use allowed::Allowed;
 pub use connect::Endpoint;
 use progress::Reached;
 use pull::Pulls;
@@ -47,6 +49,7 @@ const CHANGE: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub struct DockerHandle {
     daemon: Arc<Daemon>,
+    allowed: Arc<Allowed>,
 }
 
 /// What belongs to the daemon and not to a node.
@@ -60,6 +63,8 @@ struct Daemon {
     pulls: Pulls,
     reached: Mutex<Reached>,
     watch: Watch,
+    /// Warnings of Docker's that were passed on; once each is enough.
+    warned: Mutex<BTreeSet<String>>,
 }
 
 impl DockerHandle {
@@ -74,14 +79,22 @@ impl DockerHandle {
                 pulls: Pulls::default(),
                 reached: Mutex::new(Reached::default()),
                 watch: Watch::new(),
+                warned: Mutex::default(),
             }),
+            allowed: Arc::default(),
         }
+    }
+
+    /// The same, showing this of the machine to containers.
+    pub fn allowing(self, allowed: Allowed) -> Self {
+        Self { allowed: Arc::new(allowed), ..self }
     }
 
     /// The part of it that one agent sees.
     pub fn for_node(&self, node: NodeId) -> DockerRuntime {
         DockerRuntime {
             daemon: self.daemon.clone(),
+            allowed: self.allowed.clone(),
             node,
             pulling: Mutex::default(),
             seen: Mutex::default(),
@@ -108,6 +121,7 @@ impl DockerHandle {
 #[derive(Debug)]
 pub struct DockerRuntime {
     daemon: Arc<Daemon>,
+    allowed: Arc<Allowed>,
     node: NodeId,
     /// How to end this agent's part in a pull.
     pulling: Mutex<BTreeMap<String, pull::Part>>,

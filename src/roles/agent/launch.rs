@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::message::{BoundPort, Launch};
+use super::message::{BoundPort, Launch, Limits};
 use crate::model::wire::{RunOrder, labels};
 use crate::model::{ClusterId, NodeId};
 
@@ -29,6 +29,9 @@ pub fn launch(order: &RunOrder, cluster: &ClusterId, node: &NodeId, bind_ip: IpA
         env: environment(order, node),
         labels: label(order, cluster, node),
         ports: ports.collect(),
+        limits: Limits::of(&template.resources, &template.logs),
+        mounts: template.mounts.clone(),
+        env_from: template.env_from.iter().map(|from| from.file.clone()).collect(),
         stop_grace_period_seconds: template.stop_grace_period_seconds,
     }
 }
@@ -147,6 +150,21 @@ mod tests {
                 "KUBE_LITE_NODE=n1"
             ]
         );
+    }
+
+    #[test]
+    fn what_is_not_limited_has_sane_limits() {
+        let plain = made().limits;
+        assert_eq!((plain.memory, plain.milli_cpus, plain.pids), (None, None, 4_096));
+        assert_eq!((plain.log_size, plain.log_files), (10_000_000, 3));
+        let mut order = order();
+        let template = Arc::make_mut(&mut order.template);
+        template.resources = serde_json::from_str(r#"{"memory": "1Gi", "cpus": 0.5, "pids": 9}"#)
+            .expect("limits of resources");
+        template.logs = serde_json::from_str(r#"{"maxSize": "1M"}"#).expect("limits of logs");
+        let made = launch(&order, &"c1".into(), &"n1".into(), "10.0.0.7".parse().unwrap()).limits;
+        assert_eq!((made.memory, made.milli_cpus, made.pids), (Some(1 << 30), Some(500), 9));
+        assert_eq!((made.log_size, made.log_files), (1_000_000, 3));
     }
 
     #[test]

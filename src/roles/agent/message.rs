@@ -12,12 +12,13 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::limits::{DEFAULT_LOG_FILES, DEFAULT_LOG_SIZE, DEFAULT_PIDS};
 use crate::model::wire::{
     HeartbeatRequest, HeartbeatResponse, OrderAccepted, RegisterRequest, RegisterResponse,
     RunRequest, StopRequest,
 };
 use crate::model::{ApiError, ClusterId, DaemonId, InstanceId, NodeId, PublishedPort, Reason};
-use crate::model::{Protocol, WorkloadId};
+use crate::model::{LogLimits, Mount, Protocol, Resources, WorkloadId};
 
 /// Milliseconds since the agent started, from a monotonic clock.
 pub type Millis = u64;
@@ -366,8 +367,49 @@ pub struct Launch {
     pub labels: BTreeMap<String, String>,
     /// Ports to expose and publish.
     pub ports: Vec<BoundPort>,
+    /// What it may use.
+    pub limits: Limits,
+    /// What of the node it is to see, if the node allows it.
+    pub mounts: Vec<Mount>,
+    /// Files on the node with further variables, if the node allows them. What
+    /// stands in them is read when it is launched, and is nowhere in here.
+    pub env_from: Vec<String>,
     /// Seconds between SIGTERM and SIGKILL when somebody else stops it.
     pub stop_grace_period_seconds: u32,
+}
+
+/// What a container may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes of memory, swap included; `None`: what there is.
+    pub memory: Option<u64>,
+    /// Thousandths of a CPU; `None`: what there is.
+    pub milli_cpus: Option<u32>,
+    /// Processes and threads.
+    pub pids: u32,
+    /// Bytes of one file of its log.
+    pub log_size: u64,
+    /// So many files of its log are kept.
+    pub log_files: u32,
+}
+
+impl Limits {
+    /// What is asked for, and the defaults of the rest.
+    pub fn of(resources: &Resources, logs: &LogLimits) -> Self {
+        Self {
+            memory: resources.memory.map(|size| size.0),
+            milli_cpus: resources.cpus.map(|cpus| cpus.0),
+            pids: resources.pids.unwrap_or(DEFAULT_PIDS),
+            log_size: logs.max_size.unwrap_or(DEFAULT_LOG_SIZE).0,
+            log_files: logs.max_files.unwrap_or(DEFAULT_LOG_FILES),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::of(&Resources::default(), &LogLimits::default())
+    }
 }
 
 /// A port to publish, on one explicit address.

@@ -99,7 +99,7 @@ pub(super) fn exit_text(
     match exit_code {
         Some(0) => (Reason::Completed, format!("finished with exit code 0{after}")),
         Some(code) if oom_killed => {
-            (Reason::Error, format!("killed for want of memory (exit code {code}){after}"))
+            (Reason::OutOfMemory, format!("killed for want of memory (exit code {code}){after}"))
         }
         Some(code @ 137) => (Reason::Error, format!("killed by SIGKILL (exit code {code}){after}")),
         Some(code @ 143) => (Reason::Error, format!("ended by SIGTERM (exit code {code}){after}")),
@@ -137,7 +137,7 @@ mod tests {
                 Some(137),
                 true,
                 Some(7_200_000),
-                Reason::Error,
+                Reason::OutOfMemory,
                 "killed for want of memory (exit code 137) after 2 h",
             ),
             (None, false, None, Reason::Error, "ended; Docker does not know its exit code"),

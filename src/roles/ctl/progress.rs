@@ -138,12 +138,15 @@ fn trouble_of_way_back(seen: &Seen) -> Option<&Why> {
         Reason::BackOff
         | Reason::Unhealthy
         | Reason::Error
+        | Reason::OutOfMemory
         | Reason::Removed
         | Reason::ImageNotFound
         | Reason::ImageDenied
         | Reason::PullFailed
         | Reason::CreateFailed
-        | Reason::StartFailed => !of_what_leaves(why),
+        | Reason::StartFailed
+        | Reason::NotAllowed
+        | Reason::NotOnNode => !of_what_leaves(why),
         // What is being stopped makes room.
         Reason::PortTaken | Reason::NoRoom | Reason::NoNodes => view.stopping == 0,
         // The usual course of things, or no fault of the revision's.

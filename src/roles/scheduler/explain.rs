@@ -127,8 +127,9 @@ fn wanted(workload: &Workload) -> String {
         Some(check) => format!("probed at :{}{}", check.port, check.path),
         None => "without a health probe".to_owned(),
     };
+    let limits = spec.limits_text().map(|text| format!(", {text}")).unwrap_or_default();
     format!(
-        "{} replica(s) of {} at revision {} ({}), each {policy}, {probe}",
+        "{} replica(s) of {} at revision {} ({}), each {policy}, {probe}{limits}",
         workload.desired(),
         spec.name,
         workload.revision,
@@ -166,6 +167,13 @@ fn hints(name: &WorkloadId, waiting_for: &[Why]) -> Vec<String> {
     }
     if has(&[Reason::ImageNotFound, Reason::ImageDenied]).is_some() {
         hints.push("check the image's name and that each node may pull it".to_owned());
+    }
+    if has(&[Reason::NotAllowed, Reason::NotOnNode]).is_some() {
+        hints.push(
+            "either let the nodes allow it (their agents' --allow-mount and --env-dir), or change \
+             the workload's mounts and envFrom"
+                .to_owned(),
+        );
     }
     hints
 }

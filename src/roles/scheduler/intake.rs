@@ -520,6 +520,12 @@ fn failure_of(instance: &Instance, ending: Ending, wall: u64) -> Failure {
     let reason = said.and_then(|s| s.reason);
     let (reason, message) = match ending {
         Ending::Exited(0) => (Reason::Completed, "exited with code 0".to_owned()),
+        // Of this the agent knows more than the exit code says.
+        Ending::Exited(_) if reason == Some(Reason::OutOfMemory) => (
+            Reason::OutOfMemory,
+            said.and_then(|s| s.message.clone())
+                .unwrap_or_else(|| "killed for want of memory".to_owned()),
+        ),
         Ending::Exited(code) => (Reason::Error, exit_sentence(code)),
         Ending::Vanished if instance.stop.is_some() => {
             (Reason::Stopping, "was stopped before the scheduler restarted".to_owned())

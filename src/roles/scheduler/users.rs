@@ -451,6 +451,10 @@ fn changed_fields(old: &WorkloadSpec, new: &WorkloadSpec) -> Vec<&'static str> {
         "stopGracePeriodSeconds",
         old.stop_grace_period_seconds != new.stop_grace_period_seconds,
     );
+    compare("resources", old.resources != new.resources);
+    compare("logs", old.logs != new.logs);
+    compare("mounts", old.mounts != new.mounts);
+    compare("envFrom", old.env_from != new.env_from);
     compare("restartedAt", old.restarted_at != new.restarted_at);
     changed
 }

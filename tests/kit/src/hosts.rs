@@ -282,6 +282,8 @@ fn ip(line: &str) {
 async fn wired(number: u8) -> Namespace {
     let network = Namespace::new(&format!("h{number}")).await;
     let plug = format!("port{number}");
+    // The kernel takes the card of a host that is gone out of the switch when it gets to it.
+    let _ = Command::new("ip").args(["link", "delete", &plug]).output();
     network.plug_in(CARD, &format!("02:00:c6:12:00:{number:02x}"), &plug);
     ip(&format!("link set {plug} master {SWITCH} up"));
     network.run(&format!("ip address add {}/24 dev {CARD}", address(number)));
@@ -291,7 +293,9 @@ async fn wired(number: u8) -> Namespace {
 
 async fn scheduler(binary: &str, directory: &Path, network: &Namespace) -> Process {
     let mut command = network.command(binary);
-    command.args(["scheduler", "--listen", ":8080", "--insecure", "--data-dir"]).arg(directory.join("scheduler"));
+    command
+        .args(["scheduler", "--listen", ":8080", "--insecure", "--data-dir"])
+        .arg(directory.join("scheduler"));
     let process = Process::start("the scheduler", &mut command);
     listens(&process).await;
     process

@@ -10,6 +10,12 @@ export interface DraftPort {
   fixed: boolean;
 }
 
+export interface DraftMount {
+  source: string;
+  target: string;
+  readOnly: boolean;
+}
+
 export interface Draft {
   name: string;
   image: string;
@@ -27,6 +33,13 @@ export interface Draft {
   timeoutSeconds: string;
   failureThreshold: string;
   startupSeconds: string;
+  memory: string;
+  cpus: string;
+  pids: string;
+  maxSize: string;
+  maxFiles: string;
+  mounts: DraftMount[];
+  envFrom: string;
   stopGracePeriodSeconds: string;
   minReadySeconds: string;
   maxSurge: string;
@@ -53,6 +66,10 @@ export function draftOf(spec: Spec): Draft {
     restartPolicy,
     pullPolicy,
     healthCheck: check,
+    resources,
+    logs,
+    mounts,
+    envFrom,
     stopGracePeriodSeconds,
     minReadySeconds,
     strategy,
@@ -80,6 +97,17 @@ export function draftOf(spec: Spec): Draft {
     timeoutSeconds: text(check?.timeoutSeconds),
     failureThreshold: text(check?.failureThreshold),
     startupSeconds: text(check?.startupSeconds),
+    memory: text(resources?.memory),
+    cpus: text(resources?.cpus),
+    pids: text(resources?.pids),
+    maxSize: text(logs?.maxSize),
+    maxFiles: text(logs?.maxFiles),
+    mounts: (mounts ?? []).map((mount) => ({
+      source: text(mount.source),
+      target: text(mount.target),
+      readOnly: mount.readOnly === true,
+    })),
+    envFrom: lines((envFrom ?? []).map((from) => text(from.file))),
     stopGracePeriodSeconds: text(stopGracePeriodSeconds),
     minReadySeconds: text(minReadySeconds),
     maxSurge: text(strategy?.maxSurge),
@@ -117,6 +145,15 @@ export function specOf(draft: Draft): Record<string, unknown> {
     ...said({ port, intervalSeconds, timeoutSeconds, failureThreshold, startupSeconds }),
   };
   const strategy = said({ maxSurge, maxUnavailable, progressDeadlineSeconds, drainSeconds });
+  const { memory, cpus, pids, maxSize, maxFiles } = draft;
+  const resources = said({ memory, cpus, pids });
+  const logs = said({ maxSize, maxFiles });
+  const mounts = draft.mounts.map(({ source, target, readOnly }) => ({
+    source: source.trim(),
+    target: target.trim(),
+    ...(readOnly ? { readOnly } : {}),
+  }));
+  const envFrom = split(draft.envFrom).map((file) => ({ file: file.trim() }));
   const command = split(draft.command);
   const args = split(draft.args);
   const { stopGracePeriodSeconds, minReadySeconds, replicas } = draft;
@@ -130,6 +167,10 @@ export function specOf(draft: Draft): Record<string, unknown> {
       ? { env: Object.fromEntries(draft.env.map(({ key, value }) => [key.trim(), value])) }
       : {}),
     ...(ports.length > 0 ? { ports } : {}),
+    ...(envFrom.length > 0 ? { envFrom } : {}),
+    ...(mounts.length > 0 ? { mounts } : {}),
+    ...(Object.keys(resources).length > 0 ? { resources } : {}),
+    ...(Object.keys(logs).length > 0 ? { logs } : {}),
     ...(draft.restartPolicy === "always" ? {} : { restartPolicy: draft.restartPolicy }),
     ...(draft.probe ? { healthCheck: probe } : {}),
     ...(draft.pullPolicy === "ifNotPresent" ? {} : { pullPolicy: draft.pullPolicy }),

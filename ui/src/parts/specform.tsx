@@ -2,7 +2,7 @@
 // scheduler says about `ports[0].hostPort` is shown there.
 
 import { createContext, type ReactNode, useContext, useId } from "react";
-import type { Draft, DraftPort } from "../lib/draft.ts";
+import type { Draft, DraftMount, DraftPort } from "../lib/draft.ts";
 import type { Refusal } from "../state/http.ts";
 
 const Trouble = createContext<Refusal | undefined>(undefined);
@@ -24,6 +24,10 @@ export function SpecForm({ draft, change, refusal, fixedName }: Props) {
   });
   const setPort = (index: number, part: Partial<DraftPort>) =>
     set({ ports: draft.ports.map((port, at) => (at === index ? { ...port, ...part } : port)) });
+  const setMount = (index: number, part: Partial<DraftMount>) =>
+    set({
+      mounts: draft.mounts.map((mount, at) => (at === index ? { ...mount, ...part } : mount)),
+    });
   const setEnv = (index: number, part: Partial<{ key: string; value: string }>) =>
     set({ env: draft.env.map((pair, at) => (at === index ? { ...pair, ...part } : pair)) });
   const advanced = [
@@ -34,6 +38,9 @@ export function SpecForm({ draft, change, refusal, fixedName }: Props) {
     "command",
     "args",
   ].some((field) => refusal?.field?.startsWith(field));
+  const limited = ["resources", "logs", "mounts", "envFrom"].some((field) =>
+    refusal?.field?.startsWith(field),
+  );
   return (
     <Trouble.Provider value={refusal}>
       <fieldset className="panel form">
@@ -197,6 +204,75 @@ export function SpecForm({ draft, change, refusal, fixedName }: Props) {
           + variable
         </button>
       </fieldset>
+
+      <details className="panel" open={limited || undefined}>
+        <summary>Limits, and what it sees of its node</summary>
+        <div className="form">
+          <Field
+            path="resources.memory"
+            label="Memory, at most"
+            hint="no limit; 256Mi"
+            {...text("memory")}
+          />
+          <Field path="resources.cpus" label="CPUs, at most" hint="no limit" {...text("cpus")} />
+          <Field
+            path="resources.pids"
+            label="Processes, at most"
+            hint="4096"
+            numeric
+            {...text("pids")}
+          />
+          <Field path="logs.maxSize" label="Size of a log file" hint="10M" {...text("maxSize")} />
+          <Field
+            path="logs.maxFiles"
+            label="Log files kept"
+            hint="3"
+            numeric
+            {...text("maxFiles")}
+          />
+          <Lines
+            path="envFrom"
+            label="Variables from files in the nodes' --env-dir, one name per line"
+            {...text("envFrom")}
+          />
+          {draft.mounts.map((mount, index) => (
+            // biome-ignore lint/suspicious/noArrayIndexKey: rows have no other identity
+            <div className="row" key={index}>
+              <Field
+                path={`mounts[${index}].source`}
+                label="On the node"
+                hint="where --allow-mount allows it"
+                value={mount.source}
+                change={(source) => setMount(index, { source })}
+              />
+              <Field
+                path={`mounts[${index}].target`}
+                label="In the container"
+                value={mount.target}
+                change={(target) => setMount(index, { target })}
+              />
+              <Check
+                label="read only"
+                checked={mount.readOnly}
+                change={(readOnly) => setMount(index, { readOnly })}
+              />
+              <Remove
+                what={`mount ${index + 1}`}
+                onClick={() => set({ mounts: draft.mounts.filter((_, at) => at !== index) })}
+              />
+            </div>
+          ))}
+          <button
+            type="button"
+            className="button small"
+            onClick={() =>
+              set({ mounts: [...draft.mounts, { source: "", target: "", readOnly: true }] })
+            }
+          >
+            + mount
+          </button>
+        </div>
+      </details>
 
       <details className="panel" open={advanced || undefined}>
         <summary>More: command, change and stop</summary>

@@ -29,6 +29,10 @@ export interface Template {
   healthCheck?: HealthCheck;
   pullPolicy?: "ifNotPresent" | "always" | "never";
   stopGracePeriodSeconds?: number;
+  resources?: { memory?: number | string; cpus?: number; pids?: number };
+  logs?: { maxSize?: number | string; maxFiles?: number };
+  mounts?: { source: string; target: string; readOnly?: boolean }[];
+  envFrom?: { file: string }[];
 }
 
 export type Extent = number | string;

@@ -170,6 +170,7 @@ impl Chance {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::roles::agent::message::Limits;
 
     fn launch(image: &str, replica: u32) -> Launch {
         Launch {
@@ -181,6 +182,9 @@ mod tests {
             env: Vec::new(),
             labels: [(labels::REPLICA.to_owned(), replica.to_string())].into(),
             ports: Vec::new(),
+            limits: Limits::default(),
+            mounts: Vec::new(),
+            env_from: Vec::new(),
             stop_grace_period_seconds: 10,
         }
     }

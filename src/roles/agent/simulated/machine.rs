@@ -283,6 +283,7 @@ fn failed(reason: Reason, message: String) -> LaunchOutcome {
 mod tests {
     use super::*;
     use crate::roles::agent::message::BoundPort;
+    use crate::roles::agent::message::Limits;
 
     fn fate() -> Fate {
         Fate {
@@ -310,6 +311,9 @@ mod tests {
                 host_ip: [127, 0, 0, 1].into(),
                 host_port,
             }],
+            limits: Limits::default(),
+            mounts: Vec::new(),
+            env_from: Vec::new(),
             stop_grace_period_seconds: 1,
         }
     }

@@ -220,6 +220,9 @@ fn policies(spec: &WorkloadSpec) -> String {
             (_, false) => words.push_str(" on any host port"),
         }
     }
+    if let Some(limits) = spec.limits_text() {
+        let _ = write!(words, "; {limits}");
+    }
     words
 }
 
