@@ -9,6 +9,9 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 RUN := env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
+# How many hosts make hosts makes.
+HOSTS ?= 4
+
 # More options for `kube-lite dev`, e.g. make dev ARGS="--nodes 5"
 ARGS ?=
 
@@ -24,7 +27,7 @@ MINUTES ?= 45
 SIM := --locked --profile sim -p kube-lite-sim
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test soak replay mutants build ui image fmt lint screenshots bench benchui clean docker test-tools cargo clippy \
+.PHONY: help dev hosts test soak replay mutants build static deb ui image fmt lint screenshots bench benchui clean docker test-tools cargo clippy \
 	rustfmt fmtcheck
 
 help: ## this list
@@ -45,6 +48,10 @@ test: docker test-tools ui image fmtcheck lint ## every test there is, formattin
 	KUBE_LITE_BIN='$(abspath $(TARGET))/debug/kube-lite' $(RUN) scripts/ui test || status=$$?; \
 	exit $$status
 
+hosts: docker test-tools build image ## several hosts, each with its own network and Docker: make hosts [HOSTS=4]
+	@$(RUN) $(CARGO) build --quiet --locked -p kube-lite-testkit --bin hosts
+	@exec '$(TARGET)/debug/hosts' target/release/kube-lite $(HOSTS)
+
 soak: cargo ## many more seeds of the simulator: make soak SEEDS=100000 [JOBS=] [FROM=]
 	@$(RUN) $(CARGO) run --quiet $(SIM) -- --seeds $(SEEDS) --from $(FROM) $(if $(JOBS),--jobs $(JOBS))
 
@@ -63,6 +70,14 @@ build: cargo ui ## the release binary, target/release/kube-lite
 	@$(RUN) $(CARGO) build --release --locked --bin kube-lite
 	@[ target/release -ef '$(TARGET)/release' ] || \
 		{ mkdir -p target/release && cp -f '$(TARGET)/release/kube-lite' target/release/; }
+
+static: cargo ui ## the same, needing no library of the system's: target/static
+	@echo '==> building kube-lite (static)'
+	@$(RUN) scripts/static
+
+deb: build ## a Debian package of it, in target/debian
+	@echo '==> packing'
+	@$(RUN) scripts/deb target/release/kube-lite target/debian
 
 image: cargo docker ## the sample image, kube-lite/hello:v1 and :v2
 	@$(RUN) scripts/sample-image

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
+    println!("cargo::rustc-env=KUBE_LITE_COMMIT={}", commit());
     let directory = |name| PathBuf::from(env::var_os(name).unwrap_or_default());
     let (dist, out) = (directory("CARGO_MANIFEST_DIR").join("ui/dist"), directory("OUT_DIR"));
     // The directory itself is always there: git keeps a file in it.
@@ -31,6 +33,34 @@ fn main() -> io::Result<()> {
     }
     table.push_str("];\n");
     keep(&out.join("assets.rs"), table.as_bytes())
+}
+
+/// The commit that this is built from, as it follows the version: ` (0123abcd4567)`. Empty
+/// where nobody knows, and in debug builds, which would be built anew for each commit.
+/// `KUBE_LITE_COMMIT` says it where there is no git, as in a source package.
+fn commit() -> String {
+    println!("cargo::rerun-if-env-changed=KUBE_LITE_COMMIT");
+    if let Some(given) = env::var("KUBE_LITE_COMMIT").ok().filter(|given| !given.is_empty()) {
+        return format!(" ({given})");
+    }
+    if env::var("PROFILE").is_ok_and(|profile| profile == "debug") {
+        return String::new();
+    }
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(arguments).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok().filter(|_| output.status.success());
+        Some(text?.trim().to_owned())
+    };
+    // Of this repository, and not of one that this directory was unpacked in.
+    let tracked = git(&["ls-files", "--error-unmatch", "build.rs"]).is_some();
+    let described = git(&["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]);
+    let Some(commit) = described.filter(|_| tracked) else { return String::new() };
+    for file in ["HEAD", "logs/HEAD", "index"] {
+        if let Some(path) = git(&["rev-parse", "--git-path", file]) {
+            println!("cargo::rerun-if-changed={path}");
+        }
+    }
+    format!(" ({commit})")
 }
 
 /// The compressed files of a directory, by their names without `.gz`.

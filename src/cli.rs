@@ -4,10 +4,12 @@ mod allow;
 mod runtime;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::roles::ctl::CtlArgs;
+use crate::roles::ctl::args::duration;
 pub use allow::AllowArgs;
 pub use runtime::{RuntimeArgs, RuntimeKind};
 
@@ -16,7 +18,7 @@ pub const SERVER_VARIABLE: &str = "KUBE_LITE_SERVER";
 
 /// A mini Kubernetes in one binary.
 #[derive(Debug, Parser)]
-#[command(name = "kube-lite", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "kube-lite", version = crate::VERSION, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "Start here:\n  \
     kube-lite dev                              a scheduler and three nodes on this machine's Docker\n  \
     kube-lite ctl deploy -f examples/hello.json\n  \
@@ -49,6 +51,7 @@ workloads, passwords included. So does a recording (--record).
 
 Examples:
   kube-lite scheduler --check                      is the state whole, and what is in it
+  kube-lite scheduler --init --host NAME           for several machines: TLS, tokens, a join line
   kube-lite scheduler --restore FILE               put a backup in the place of no state
   kube-lite scheduler --restore FILE --check       is the backup whole; changes nothing
   kube-lite scheduler --replay DIR --workload web  what was decided about web, and why")]
@@ -74,6 +77,25 @@ pub struct SchedulerArgs {
     /// A browser origin that may use the API, e.g. http://localhost:5173; repeatable
     #[arg(long, value_name = "ORIGIN")]
     pub cors_origin: Vec<String>,
+    /// A name under which it is called, besides its address and localhost; repeatable
+    #[arg(long, value_name = "NAME")]
+    pub host: Vec<String>,
+    /// Listen without protection also where other machines reach it: whoever does can command it
+    #[arg(long)]
+    pub insecure: bool,
+    /// Make the cluster safe, once: an authority of its own, an admin, and the line with which
+    /// machines join; then end. Changes nothing that is there
+    #[arg(long, conflicts_with_all = ["in_memory", "check", "restore", "replay"])]
+    pub init: bool,
+    /// A host at which a node may be called back although it comes from elsewhere; repeatable
+    #[arg(long, value_name = "HOST")]
+    pub allow_advertise: Vec<String>,
+    /// How long certificates are good: for tests.
+    #[arg(long, hide = true, value_name = "TIME", value_parser = duration)]
+    pub certificate_life: Option<Duration>,
+    /// How its log is written
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub log_format: LogFormat,
     /// Record what is decided, in the data directory: the last 64 MiB of it
     #[arg(long, conflicts_with = "in_memory")]
     pub record: bool,
@@ -95,6 +117,16 @@ pub struct SchedulerArgs {
     pub output: Option<ReplayOutput>,
 }
 
+/// How a log is written, on standard error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people
+    #[default]
+    Text,
+    /// One JSON object per line
+    Json,
+}
+
 /// How a replay is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ReplayOutput {
@@ -107,12 +139,19 @@ pub enum ReplayOutput {
 /// `kube-lite agent`
 #[derive(Args, Clone, Debug)]
 pub struct AgentArgs {
+    /// Become a node of a cluster, with what `kube-lite scheduler --init` or `kube-lite ctl token
+    /// create --role join` printed. Needed once; later starts find it in the data directory
+    #[arg(long, value_name = "TOKEN@HOST:PORT", conflicts_with_all = ["nodes", "insecure"])]
+    pub join: Option<String>,
     /// The scheduler to report to, e.g. http://10.0.0.1:8080 [env: KUBE_LITE_SERVER]
     #[arg(long, value_name = "URL")]
     pub scheduler: Option<String>,
     /// Where to listen: HOST:PORT, or :PORT for every interface
     #[arg(long, default_value = "127.0.0.1:8081", value_name = "HOST:PORT")]
     pub listen: String,
+    /// Listen without protection also where other machines reach it: whoever does can command it
+    #[arg(long)]
+    pub insecure: bool,
     /// Where the scheduler and clients reach this machine [default: the address the scheduler sees]
     #[arg(long, value_name = "HOST:PORT")]
     pub advertise: Option<String>,
@@ -122,6 +161,9 @@ pub struct AgentArgs {
     /// Where the node's key is kept [default: $XDG_STATE_HOME/kube-lite/agent-NODE]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// How its log is written
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub log_format: LogFormat,
     /// Simulate so many nodes, called NAME-1, NAME-2 …; takes --runtime simulated
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub nodes: Option<u32>,
@@ -155,6 +197,12 @@ pub struct DevArgs {
     /// A browser origin that may use the API, e.g. http://localhost:5173; repeatable
     #[arg(long, value_name = "ORIGIN")]
     pub cors_origin: Vec<String>,
+    /// A name under which it is called, besides its address and localhost; repeatable
+    #[arg(long, value_name = "NAME")]
+    pub host: Vec<String>,
+    /// Listen without protection also where other machines reach it: whoever does can command it
+    #[arg(long)]
+    pub insecure: bool,
     /// What containers see of this machine.
     #[command(flatten)]
     pub allow: AllowArgs,

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::{Method, Uri};
+use rustls::ClientConfig;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -22,6 +23,11 @@ pub use query::Query;
 pub use stream::{ByteStream, Lines};
 use transport::Transport;
 
+use crate::identity::ledger::TokenView;
+use crate::identity::message::{
+    CertificateRequest, CertificateResponse, TokenRequest, TokenResponse,
+};
+use crate::identity::tls;
 use crate::model::view::{
     ChangeResponse, DeployResponse, DiscoverView, ExplainView, HealthView, NodeView, RevisionView,
     RolloutRequest, RolloutView, ScaleRequest, UndoRequest, WorkloadView,
@@ -30,7 +36,7 @@ use crate::model::wire::{
     HeartbeatRequest, HeartbeatResponse, OrderAccepted, OrderOutcome, OrdersRequest,
     RegisterRequest, RegisterResponse, RunRequest, StopRequest,
 };
-use crate::model::{ContainerInstance, InstanceId};
+use crate::model::{ContainerInstance, InstanceId, NodeId};
 
 /// An answer has to come within this long, unless said otherwise.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -53,14 +59,40 @@ pub struct Client {
 impl Client {
     /// A client of the scheduler at `base`: `http://host:port`, or `host:port`.
     pub fn new(base: &str) -> Result<Self, ClientError> {
-        let base = base_url(base)?.into();
-        Ok(Self { base, transport: Transport::new(4, LARGEST_REPLY), timeout: TIMEOUT })
+        Self::with_connections(base, 4)
+    }
+
+    /// A client that speaks TLS as `tls` says.
+    ///
+    /// # Errors
+    /// When `base` is no address.
+    pub fn secured(base: &str, tls: Arc<ClientConfig>) -> Result<Self, ClientError> {
+        let base = base_url(base, true)?.into();
+        Ok(Self { base, transport: Transport::new(4, LARGEST_REPLY, tls), timeout: TIMEOUT })
+    }
+
+    /// A client that knows the scheduler's authority by the SHA-256 of its certificate.
+    ///
+    /// # Errors
+    /// When `base` is no address, or there is no TLS.
+    pub fn pinned(base: &str, fingerprint: &str) -> anyhow::Result<Self> {
+        Ok(Self::secured(base, tls::pinned_config(fingerprint)?)?)
+    }
+
+    /// The same client, showing this token, over TLS only.
+    pub fn with_token(mut self, token: &str) -> Self {
+        self.transport = self.transport.with_token(token);
+        self
     }
 
     /// The same, for many who share it: so many connections stay open unused.
     pub fn with_connections(base: &str, idle: usize) -> Result<Self, ClientError> {
-        let transport = Transport::new(idle, LARGEST_REPLY);
-        Ok(Self { transport, ..Self::new(base)? })
+        let base = base_url(base, false)?.into();
+        Ok(Self {
+            base,
+            transport: Transport::new(idle, LARGEST_REPLY, no_tls()),
+            timeout: TIMEOUT,
+        })
     }
 
     /// The same client with another limit for each answer.
@@ -295,7 +327,42 @@ impl Client {
         self.get(&query::health()).await
     }
 
+    // --- for admins -------------------------------------------------------
+
+    /// All tokens.
+    pub async fn tokens(&self) -> Result<Vec<TokenView>, ClientError> {
+        self.request(Method::GET, "/tokens", NO_BODY, self.timeout).await
+    }
+
+    /// Makes a token. Never a second time by itself: that would be a second token.
+    pub async fn create_token(&self, asked: &TokenRequest) -> Result<TokenResponse, ClientError> {
+        let transport = self.transport.clone().asking_once();
+        exchange(&transport, Method::POST, &self.url("/tokens"), Some(asked), self.timeout).await
+    }
+
+    /// Takes a token back.
+    pub async fn revoke_token(&self, id: &str) -> Result<TokenView, ClientError> {
+        let path = format!("/tokens/{}", query::segment(id));
+        self.request(Method::DELETE, &path, NO_BODY, self.timeout).await
+    }
+
     // --- for agents -------------------------------------------------------
+
+    /// Becomes a node, with a join token.
+    pub async fn join(
+        &self,
+        request: &CertificateRequest,
+    ) -> Result<CertificateResponse, ClientError> {
+        self.request(Method::POST, "/join", Some(request), self.timeout).await
+    }
+
+    /// Gets a newer certificate.
+    pub async fn renew(
+        &self,
+        request: &CertificateRequest,
+    ) -> Result<CertificateResponse, ClientError> {
+        self.request(Method::POST, "/renew", Some(request), self.timeout).await
+    }
 
     /// Introduces an agent.
     pub async fn register(&self, hello: &RegisterRequest) -> Result<RegisterResponse, ClientError> {
@@ -333,12 +400,38 @@ impl Client {
 pub struct AgentClient {
     transport: Transport,
     timeout: Duration,
+    tls: bool,
 }
 
 impl AgentClient {
     /// A client whose calls each have to be answered within `timeout`.
     pub fn new(timeout: Duration) -> Self {
-        Self { transport: Transport::new(2, LARGEST_AGENT_REPLY), timeout }
+        Self { transport: Transport::new(2, LARGEST_AGENT_REPLY, no_tls()), timeout, tls: false }
+    }
+
+    /// A client that speaks TLS as `config` says, and demands of each agent the
+    /// certificate of its node.
+    pub fn secured(timeout: Duration, config: Arc<ClientConfig>) -> Self {
+        Self { transport: Transport::new(2, LARGEST_AGENT_REPLY, config), timeout, tls: true }
+    }
+
+    /// How to name the agent of `node` at `address` in the calls below.
+    pub fn at(&self, node: &NodeId, address: &str) -> String {
+        match self.tls {
+            true => format!("{node}@{address}"),
+            false => address.to_owned(),
+        }
+    }
+
+    fn url(&self, agent: &str, path: &str) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        format!("{scheme}://{agent}{path}")
+    }
+
+    /// The same client, whose calls are logged under this id at the other end, too.
+    pub fn on_behalf_of(&self, request: &str) -> Self {
+        let transport = self.transport.on_behalf_of(request);
+        Self { transport, timeout: self.timeout, tls: self.tls }
     }
 
     /// Orders an instance to be run. Returns once the agent has noted it.
@@ -379,7 +472,7 @@ impl AgentClient {
         follow: bool,
     ) -> Result<ByteStream, ClientError> {
         let path = query::logs(instance, tail, follow);
-        self.transport.open(&format!("http://{address}{path}"), self.timeout).await
+        self.transport.open(&self.url(address, &path), self.timeout).await
     }
 
     /// The same by lines of JSON, which say which stream wrote them and when.
@@ -392,13 +485,13 @@ impl AgentClient {
     ) -> Result<Lines, ClientError> {
         let path = query::logs(instance, tail, follow);
         let mark = if path.contains('?') { '&' } else { '?' };
-        let url = format!("http://{address}{path}{mark}lines=true");
+        let url = format!("{}{mark}lines=true", self.url(address, &path));
         Ok(self.transport.open(&url, self.timeout).await?.lines())
     }
 
     /// How the agent itself is.
     pub async fn health(&self, address: &str) -> Result<HealthView, ClientError> {
-        let url = format!("http://{address}{}", query::health().path());
+        let url = self.url(address, query::health().path());
         exchange(&self.transport, Method::GET, &url, NO_BODY, self.timeout).await
     }
 
@@ -408,7 +501,7 @@ impl AgentClient {
         path: &str,
         body: &B,
     ) -> Result<T, ClientError> {
-        let url = format!("http://{address}{path}");
+        let url = self.url(address, path);
         exchange(&self.transport, Method::POST, &url, Some(body), self.timeout).await
     }
 }
@@ -442,18 +535,33 @@ fn read<T: DeserializeOwned>(url: &str, reply: &[u8]) -> Result<T, ClientError> 
     })
 }
 
-/// `http://host:port` from what people write.
-fn base_url(given: &str) -> Result<String, ClientError> {
+/// For those who speak plain HTTP.
+fn no_tls() -> Arc<ClientConfig> {
+    // Made of constants: what works once works always, and a test makes one.
+    tls::no_config().expect("TLS 1.3 is compiled in")
+}
+
+/// `http://host:port` from what people write; with `tls`, `https://`.
+fn base_url(given: &str, tls: bool) -> Result<String, ClientError> {
     let bad = |why: &str| {
-        let why = format!("{why}; expected something like http://127.0.0.1:8080");
+        let scheme = if tls { "https" } else { "http" };
+        let why = format!("{why}; expected something like {scheme}://127.0.0.1:8080");
         ClientError::BadUrl { given: given.to_owned(), why }
     };
     let rest = match given.trim().split_once("://") {
         None => given.trim(),
-        Some(("http", rest)) => rest,
+        Some(("http", rest)) if !tls => rest,
+        Some(("https", rest)) if tls => rest,
+        Some(("https", _)) => {
+            return Err(bad(
+                "https takes credentials: KUBE_LITE_CREDENTIALS=FILE for people, --join for agents",
+            ));
+        }
+        Some(("http", _)) => return Err(bad("what needs credentials takes https")),
         Some((scheme, _)) => return Err(bad(&format!("{scheme:?} is not spoken here, only http"))),
     };
-    let url = format!("http://{}", rest.trim_end_matches('/'));
+    let scheme = if tls { "https" } else { "http" };
+    let url = format!("{scheme}://{}", rest.trim_end_matches('/'));
     let uri: Uri = url.parse().map_err(|error| bad(&format!("{error}")))?;
     if uri.host().is_none_or(str::is_empty) {
         return Err(bad("it names no host"));
@@ -485,14 +593,14 @@ mod tests {
             ("http://gate.example/kube/", "http://gate.example/kube"),
         ];
         for (given, wanted) in good {
-            assert_eq!(base_url(given).as_deref(), Ok(wanted), "{given}");
+            assert_eq!(base_url(given, false).as_deref(), Ok(wanted), "{given}");
         }
         for bad in ["http://a:99999", "http://a:0", "a:x", "http://[::1]:70000", "http://a:"] {
-            let error = base_url(bad).expect_err(bad).to_string();
+            let error = base_url(bad, false).expect_err(bad).to_string();
             assert!(error.contains("port"), "{bad}: {error}");
         }
         for bad in ["", "/", "https://a:1", "unix:///x", "http://", "http://a b", "http://a/?x=1"] {
-            let error = base_url(bad).expect_err(bad).to_string();
+            let error = base_url(bad, false).expect_err(bad).to_string();
             assert!(error.contains("expected something like"), "{bad}: {error}");
         }
     }

@@ -5,11 +5,12 @@
 //! must hold for every request, however broken, is done here, once:
 //!
 //! ```text
+//! exposure   whether it may listen there
 //! server     accept, count connections, time out slow headers, drain at the end
 //!   wire     one TCP connection: slow readers, lingering close
 //!   dispatch one request: route → guard → query → body → handler → reply
 //!     route    the table, and matching a path against it
-//!     guard    who may pass: browser origins (later: hosts, tokens, certificates)
+//!     guard    who may pass: names of this server, browser origins, credentials
 //!     body     read at most so much, for at most so long, and only JSON
 //!     request  what a handler gets
 //!     reply    what a handler gives: a value, bytes or a stream
@@ -20,6 +21,7 @@
 
 mod body;
 mod dispatch;
+pub mod exposure;
 pub mod guard;
 pub mod reply;
 pub mod request;
@@ -27,11 +29,11 @@ pub mod route;
 pub mod server;
 mod wire;
 
-pub use guard::{Caller, Origins};
+pub use guard::{Caller, Hosts, Origins};
 pub use reply::{Outflow, Reply};
 pub use request::{Query, Request};
 pub use route::{Access, Route, Timeouts, route_docs};
-pub use server::{Limits, Options, bind, serve};
+pub use server::{Limits, Options, Tls, bind, serve};
 
 use crate::model::ApiError;
 

@@ -33,11 +33,19 @@
 //! | how what was decided is recorded and decided again | [`roles::scheduler::recording`], [`roles::scheduler::replay`] |
 //! | how an agent turns orders into containers | [`roles::agent`] |
 //! | limits, timeouts and errors of both servers | [`http`] |
+//! | who is who, and who may do what | [`identity`], [`identity::access`] |
+//! | what is told to Prometheus and to systemd | [`metrics`], [`notify`] |
 
 pub mod cli;
 pub mod client;
 pub mod http;
+pub mod identity;
+pub mod metrics;
 pub mod model;
+pub mod notify;
 pub mod paths;
 pub mod planted;
 pub mod roles;
+
+/// This build: its version, and the commit it was made of where that is known.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("KUBE_LITE_COMMIT"));

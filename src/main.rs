@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use kube_lite::cli::{Cli, Role, RuntimeKind};
+use kube_lite::cli::{Cli, LogFormat, Role, RuntimeKind};
 use kube_lite::roles::{agent, ctl, dev, scheduler};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::field::{Field, Visit};
@@ -20,16 +20,18 @@ fn main() -> ExitCode {
         _ => std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8)),
     };
     match &cli.role {
-        Role::Ctl(_) => log_to_stderr("warn", false),
+        Role::Ctl(_) => log_to_stderr("warn", Style::Lines),
         // A thousand nodes have too much to tell: `ctl events`.
         Role::Dev(args) if args.runtime.runtime == RuntimeKind::Simulated => {
-            log_to_stderr("error", true);
+            log_to_stderr("error", Style::Brief);
         }
-        Role::Dev(_) => log_to_stderr("warn,kube_lite::events=info", true),
-        Role::Agent(args) if args.nodes.is_some() => {
-            log_to_stderr("error,kube_lite=info,kube_lite::roles::agent::driver=error", false)
-        }
-        Role::Scheduler(_) | Role::Agent(_) => log_to_stderr("info", false),
+        Role::Dev(_) => log_to_stderr("warn,kube_lite::events=info", Style::Brief),
+        Role::Agent(args) if args.nodes.is_some() => log_to_stderr(
+            "error,kube_lite=info,kube_lite::roles::agent::driver=error",
+            args.log_format.into(),
+        ),
+        Role::Scheduler(args) => log_to_stderr("info", args.log_format.into()),
+        Role::Agent(args) => log_to_stderr("info", args.log_format.into()),
     }
     if !matches!(cli.role, Role::Ctl(_)) {
         raise_descriptor_limit();
@@ -50,7 +52,30 @@ fn main() -> ExitCode {
     });
     // Whatever still hangs (a Docker that does not answer) must not hold up the end.
     runtime.shutdown_background();
-    outcome.unwrap_or_else(|error| failed(&error))
+    outcome.unwrap_or_else(|error| match error.downcast_ref::<agent::Replaced>() {
+        Some(replaced) => {
+            eprintln!("error: {replaced}");
+            ExitCode::from(agent::Replaced::EXIT_CODE)
+        }
+        None => failed(&error),
+    })
+}
+
+/// How a log looks.
+enum Style {
+    /// For somebody who looks on, not for a file.
+    Brief,
+    Lines,
+    Json,
+}
+
+impl From<LogFormat> for Style {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Text => Self::Lines,
+            LogFormat::Json => Self::Json,
+        }
+    }
 }
 
 /// As many descriptors as the system grants: usually there is no reason to ask for
@@ -65,9 +90,8 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Logs go to stderr; `RUST_LOG` overrides what of them. `brief`: for somebody who
-/// looks on, not for a file.
-fn log_to_stderr(default: &str, brief: bool) {
+/// Logs go to stderr; `RUST_LOG` overrides what of them.
+fn log_to_stderr(default: &str, style: Style) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -76,9 +100,10 @@ fn log_to_stderr(default: &str, brief: bool) {
         // A terminal that was closed takes no complaints either.
         .log_internal_errors(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
-    match brief {
-        true => subscriber.event_format(Brief).init(),
-        false => subscriber.compact().init(),
+    match style {
+        Style::Brief => subscriber.event_format(Brief).init(),
+        Style::Lines => subscriber.compact().init(),
+        Style::Json => subscriber.json().flatten_event(true).with_current_span(false).init(),
     }
 }
 

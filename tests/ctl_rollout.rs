@@ -192,11 +192,13 @@ async fn a_rollout_is_paused_resumed_and_taken_back() {
     for command in ["pause", "resume", "abort"] {
         let outcome = ctl(&scheduler, &format!("rollout {command} web")).await;
         assert_eq!(outcome.code, Some(1), "{outcome:?}");
+        let (said, request) = outcome.err.rsplit_once(" [request ").expect("its request");
         assert_eq!(
-            outcome.err,
+            said,
             "error: no rollout of web is under way. What there was: \
-             kube-lite ctl rollout history web\n"
+             kube-lite ctl rollout history web"
         );
+        assert!(request.ends_with("]\n"), "{outcome:?}");
         let outcome = ctl(&scheduler, &format!("rollout {command} wbe")).await;
         assert_eq!(outcome.code, Some(1), "{outcome:?}");
         assert!(outcome.err.contains("Did you mean web?"), "{}", outcome.err);

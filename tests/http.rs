@@ -226,9 +226,11 @@ async fn wrong_paths_methods_ids_and_queries_are_explained() {
     assert!(sentence.contains("tial") && sentence.contains("`tail`"), "{sentence}");
     assert_eq!(answer.json()["field"], "tial");
 
-    let answer =
-        exchange(server.addr, b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-            .await;
+    let answer = exchange(
+        server.addr,
+        b"CONNECT a:1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    )
+    .await;
     assert_error(&answer, 404, "NotFound");
     server.assert_alive().await;
 }
@@ -241,7 +243,7 @@ async fn malformed_http_is_refused() {
         assert_eq!(answer.status, 400, "{broken:?}: {answer:?}");
     }
     // Broken off: what has come could still have become a request.
-    for start in ["G", "GET / HTTP/1.1\r\nHost: t\r\n"] {
+    for start in ["G", "GET / HTTP/1.1\r\nHost: localhost\r\n"] {
         let mut stream = connect(server.addr).await;
         stream.write_all(start.as_bytes()).await.unwrap();
         stream.shutdown().await.unwrap();
@@ -286,7 +288,7 @@ async fn bodies_are_limited_in_size() {
     assert_eq!(server.ask("POST", "/echo", &[JSON_TYPE], &fits).await.body, fits);
 
     // Announced too large: refused before any of it is read.
-    let head = "POST /echo HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\n\
+    let head = "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
                 Content-Length: 1025\r\n\r\n";
     let answer = exchange(server.addr, head.as_bytes()).await;
     let sentence = assert_error(&answer, 413, "TooLarge");
@@ -298,9 +300,10 @@ async fn bodies_are_limited_in_size() {
     assert_error(&server.ask("POST", "/echo", &[JSON_TYPE], &large).await, 413, "TooLarge");
 
     // Chunked: found out on the way, whether or not it ever ends.
-    let mut endless = b"POST /echo HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\n\
+    let mut endless =
+        b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
                         Transfer-Encoding: chunked\r\n\r\n"
-        .to_vec();
+            .to_vec();
     for _ in 0..300 {
         endless.extend_from_slice(b"100\r\n");
         endless.extend_from_slice(&[b'x'; 256]);
@@ -319,7 +322,7 @@ async fn bodies_are_limited_in_size() {
 #[tokio::test]
 async fn bodies_are_limited_in_time() {
     let server = Server::start().await;
-    let head = "POST /hurry HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\n";
+    let head = "POST /hurry HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
     for start in ["Content-Length: 10\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"]
     {
         let answer = exchange(server.addr, format!("{head}{start}").as_bytes()).await;
@@ -366,7 +369,7 @@ async fn headers_are_limited_in_size_and_time() {
 
     // A line now and then keeps nobody busy forever.
     let mut slow = connect(server.addr).await;
-    slow.write_all(b"GET / HTTP/1.1\r\nHost: t\r\n").await.unwrap();
+    slow.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n").await.unwrap();
     let answer = Answer::parse(&read_to_end(&mut slow).await);
     assert_error(&answer, 408, "RequestTimeout");
 
@@ -394,7 +397,7 @@ async fn half_closed_connections_get_their_answer() {
     let server = Server::start().await;
     for (path, body) in [("/", "hello"), ("/steps", "step 4"), ("/gate", "through")] {
         let mut stream = connect(server.addr).await;
-        let text = format!("GET {path} HTTP/1.1\r\nHost: t\r\n\r\n");
+        let text = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         stream.write_all(text.as_bytes()).await.unwrap();
         stream.shutdown().await.unwrap();
         if path == "/gate" {
@@ -411,11 +414,11 @@ async fn half_closed_connections_get_their_answer() {
 async fn connections_are_kept_and_pipelines_answered_in_order() {
     let server = Server::start().await;
     let mut stream = connect(server.addr).await;
-    let mut text = "POST /echo HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\n\
+    let mut text = "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
                     Transfer-Encoding: chunked\r\n\r\n3\r\n\"0\"\r\n0\r\n\r\n"
         .to_owned();
     for id in ["a", "b"] {
-        text += &format!("GET /things/{id} HTTP/1.1\r\nHost: t\r\n\r\n");
+        text += &format!("GET /things/{id} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     }
     stream.write_all(text.as_bytes()).await.unwrap();
     stream.write_all(&request("GET", "/things/c", &[], "")).await.unwrap();
@@ -432,7 +435,7 @@ async fn connections_are_counted() {
     let mut held = Vec::new();
     for _ in 0..3 {
         let mut stream = connect(server.addr).await;
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n").await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
         let mut some = [0; 1];
         stream.read_exact(&mut some).await.unwrap(); // surely accepted
         held.push(stream);
@@ -503,7 +506,7 @@ async fn foreign_pages_may_not_write() {
     let origins = Origins::parse(&["http://dash.example:3000"]).unwrap();
     let server = Server::with(Options { origins, ..Options::default() }).await;
     let (listed, foreign) = ("Origin: http://dash.example:3000", "Origin: http://evil.example");
-    let own = "Origin: http://test";
+    let own = "Origin: http://localhost";
 
     let answer = server.ask("DELETE", "/things/a", &[foreign], "").await;
     let sentence = assert_error(&answer, 403, "ForbiddenOrigin");
@@ -544,7 +547,7 @@ async fn shutting_down_finishes_what_is_in_flight() {
     live.write_all(&request("GET", "/live", &[], "")).await.unwrap();
     read_until(&mut live, "first\n").await;
     let mut busy = connect(server.addr).await;
-    busy.write_all(b"GET /gate HTTP/1.1\r\nHost: t\r\n\r\n").await.unwrap();
+    busy.write_all(b"GET /gate HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     timeout(PATIENCE, server.seen.at_gate.notified()).await.unwrap();
 
     server.shut_down();
@@ -571,4 +574,31 @@ async fn shutting_down_does_not_wait_forever() {
     server.shut_down();
     timeout(PATIENCE, &mut server.task).await.expect("ended").unwrap();
     assert_eq!(read_to_end(&mut stuck).await, b"");
+}
+
+/// A page that gives its own name this server's address gets nothing from it, not
+/// even what there is and what not.
+#[tokio::test]
+async fn foreign_names_are_refused() {
+    let server = Server::start().await;
+    let call = async |path: &str, hosts: &str| {
+        let text = format!("GET {path} HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n");
+        exchange(server.addr, text.as_bytes()).await
+    };
+    for path in ["/", "/nothing", "/things/web"] {
+        for host in ["evil.example", "localhost.evil.example:80", "127.0.0.2"] {
+            let answer = call(path, &format!("Host: {host}\r\n")).await;
+            let sentence = assert_error(&answer, 403, "ForbiddenHost");
+            assert!(sentence.contains("--host"), "{sentence}");
+        }
+    }
+    let answer = call("http://evil.example/", "Host: localhost\r\n").await;
+    assert_error(&answer, 403, "ForbiddenHost");
+    for hosts in ["", "Host: localhost\r\nHost: localhost\r\n"] {
+        assert_error(&call("/", hosts).await, 400, "BadRequest");
+    }
+    for host in ["localhost", "127.0.0.1:1", "[::1]:99"] {
+        assert_eq!(call("/", &format!("Host: {host}\r\n")).await.status, 200, "{host}");
+    }
+    server.assert_alive().await;
 }

@@ -7,12 +7,19 @@
 use std::path::{Path, PathBuf};
 
 /// Where decisions live. Every file in here is pure unless it is listed below.
-const HOUSES: [&str; 3] = ["src/model", "src/roles/scheduler", "src/roles/agent"];
+const HOUSES: [&str; 4] = ["src/identity", "src/model", "src/roles/scheduler", "src/roles/agent"];
 
 /// Files that may touch the world: they carry out what was decided.
-const SHELLS: [&str; 20] = [
+const SHELLS: [&str; 29] = [
+    "src/identity/authority.rs",
+    "src/identity/credentials.rs",
+    "src/identity/files.rs",
+    "src/identity/keeper.rs",
+    "src/identity/membership.rs",
+    "src/identity/tls.rs",
     "src/roles/scheduler/dispatch.rs",
     "src/roles/scheduler/driver.rs",
+    "src/roles/scheduler/founding.rs",
     "src/roles/scheduler/recorder.rs",
     "src/roles/scheduler/rerun",
     "src/roles/scheduler/rerun.rs",
@@ -21,6 +28,7 @@ const SHELLS: [&str; 20] = [
     "src/roles/scheduler/store",
     "src/roles/scheduler/store.rs",
     "src/roles/scheduler/upkeep.rs",
+    "src/roles/scheduler/vitals.rs",
     "src/roles/agent/docker",
     "src/roles/agent/docker.rs",
     "src/roles/agent/driver.rs",
@@ -31,6 +39,7 @@ const SHELLS: [&str; 20] = [
     "src/roles/agent/runtime.rs",
     "src/roles/agent/server.rs",
     "src/roles/agent/simulated.rs",
+    "src/roles/agent/vitals.rs",
 ];
 
 /// Words that have no business in a decision.

@@ -12,8 +12,8 @@ use std::process::{Command, Output};
 
 use cluster::tape::relive;
 use kube_lite::client::Client;
+use kube_lite::model::ApiError;
 use kube_lite::model::view::EventView;
-use kube_lite::model::{ApiError, Timing};
 use kube_lite::roles::scheduler::core::Core;
 use kube_lite::roles::scheduler::message::{Input, Moment, OrderAnswer, OrderKind, UserCall};
 use kube_lite::roles::scheduler::recorder::{self, Ring};
@@ -455,13 +455,9 @@ async fn a_stopped_scheduler_leaves_a_whole_recording() {
 
 fn ring(total_bytes: u64, segment_bytes: u64, directory: &Path) -> SchedulerConfig {
     SchedulerConfig {
-        listen: "127.0.0.1:0".to_owned(),
         data_dir: Some(directory.to_owned()),
-        cors_origins: Vec::new(),
-        timing: Timing::default(),
-        cluster: None,
-        only_nodes: None,
         record: Some(Ring { total_bytes, segment_bytes }),
+        ..SchedulerConfig::default()
     }
 }
 

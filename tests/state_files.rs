@@ -103,15 +103,7 @@ fn files_of_every_version_open() {
 }
 
 fn config(directory: &Path) -> SchedulerConfig {
-    SchedulerConfig {
-        listen: "127.0.0.1:0".to_owned(),
-        data_dir: Some(directory.to_owned()),
-        cors_origins: Vec::new(),
-        timing: Timing::default(),
-        cluster: None,
-        only_nodes: None,
-        record: None,
-    }
+    SchedulerConfig { data_dir: Some(directory.to_owned()), ..SchedulerConfig::default() }
 }
 
 fn written(records: &[Record]) -> TempDir {

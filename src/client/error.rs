@@ -82,6 +82,25 @@ impl ClientError {
     }
 }
 
+/// What goes wrong with certificates, and what it means here.
+const TLS_SIGNS: &[(&str, &str)] = &[
+    (
+        "alert: UnknownCA",
+        "it does not know the authority of our certificate: is it another cluster?",
+    ),
+    ("alert: BadCertificate", "it does not accept our certificate: is it of another cluster?"),
+    ("alert: DecryptError", "it does not accept our certificate: is it of another cluster?"),
+    ("invalid peer certificate: UnknownIssuer", "its certificate is of another cluster"),
+    ("invalid peer certificate: BadSignature", "its certificate is of another cluster"),
+    ("certificate not valid for name", "its certificate is of somebody else"),
+    (
+        "invalid peer certificate: certificate expired",
+        "its certificate has expired; is a clock wrong?",
+    ),
+    ("certificate not valid yet", "its certificate is not good yet; is a clock wrong?"),
+    ("InvalidContentType", "it speaks no TLS; is it http:// there?"),
+];
+
 /// The innermost cause in a few words, without numbers that only a programmer
 /// would look up.
 fn in_short(error: &(dyn Error + 'static)) -> String {
@@ -98,6 +117,11 @@ fn in_short(error: &(dyn Error + 'static)) -> String {
         }
     }
     let text = innermost.to_string();
+    for (sign, words) in TLS_SIGNS {
+        if text.contains(sign) {
+            return (*words).to_owned();
+        }
+    }
     match text.find(" (os error") {
         Some(end) => text[..end].to_lowercase(),
         None => text,

@@ -2,19 +2,26 @@
 //! are kept and used again.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper_rustls::{HttpsConnector, ResolveServerName};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+
 use super::{ByteStream, ClientError};
+use crate::identity::authority::{OF_A_NODE, SCHEDULER};
 use crate::model::ApiError;
+use crate::model::error::tame;
 
 /// A TCP connection must stand within this long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -34,17 +41,40 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// A pool of connections. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Transport {
-    http: legacy::Client<HttpConnector, Full<Bytes>>,
+    http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     largest_reply: usize,
     user_agent: HeaderValue,
     repeats: bool,
+    /// `Bearer …`
+    token: Option<HeaderValue>,
+    request_id: Option<HeaderValue>,
 }
+
+/// Of a TLS connection: who is expected at the other end. A node, where the address
+/// is `NODE@HOST:PORT`; else the scheduler.
+struct Expected;
+
+impl ResolveServerName for Expected {
+    fn resolve(&self, uri: &Uri) -> Result<ServerName<'static>, Box<dyn Error + Sync + Send>> {
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let name = match authority.rsplit_once('@') {
+            Some((node, _)) => format!("{node}{OF_A_NODE}"),
+            None => SCHEDULER.to_owned(),
+        };
+        Ok(ServerName::try_from(name)?)
+    }
+}
+
+/// Under what a request is logged, at both ends.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 impl Transport {
     /// A pool that keeps up to `idle_per_host` unused connections to each host
     /// and refuses replies of more than `largest_reply` bytes.
-    pub fn new(idle_per_host: usize, largest_reply: usize) -> Self {
+    /// `tls` is for addresses that begin with `https`.
+    pub fn new(idle_per_host: usize, largest_reply: usize, tls: Arc<ClientConfig>) -> Self {
         let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_keepalive(Some(KEEP_ALIVE));
@@ -53,8 +83,15 @@ impl Transport {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(idle_per_host)
-            .build(connector);
-        Self { http, largest_reply, user_agent: SOMEBODY, repeats: true }
+            .build(HttpsConnector::new(connector, tls, false, Arc::new(Expected)));
+        Self {
+            http,
+            largest_reply,
+            user_agent: SOMEBODY,
+            repeats: true,
+            token: None,
+            request_id: None,
+        }
     }
 
     /// The same pool, with calls that say who makes them.
@@ -64,10 +101,24 @@ impl Transport {
         self
     }
 
+    /// The same pool, with calls that show this token.
+    pub fn with_token(mut self, token: &str) -> Self {
+        self.token = HeaderValue::try_from(format!("Bearer {token}")).ok().map(|mut value| {
+            value.set_sensitive(true); // out of logs
+            value
+        });
+        self
+    }
+
     /// The same pool, for calls that would do something else the second time.
     pub fn asking_once(mut self) -> Self {
         self.repeats = false;
         self
+    }
+
+    /// The same pool, for calls that belong to the request of this id.
+    pub fn on_behalf_of(&self, request: &str) -> Self {
+        Self { request_id: HeaderValue::try_from(request).ok(), ..self.clone() }
     }
 
     /// Asks and returns the whole body of a 2xx answer.
@@ -136,6 +187,12 @@ impl Transport {
         *request.method_mut() = method.clone();
         *request.uri_mut() = uri.clone();
         request.headers_mut().insert(header::USER_AGENT, self.user_agent.clone());
+        if let Some(token) = self.token.as_ref().filter(|_| uri.scheme_str() == Some("https")) {
+            request.headers_mut().insert(header::AUTHORIZATION, token.clone());
+        }
+        if let Some(id) = &self.request_id {
+            request.headers_mut().insert(REQUEST_ID, id.clone());
+        }
         if has_body {
             request.headers_mut().insert(header::CONTENT_TYPE, JSON);
         }
@@ -178,6 +235,8 @@ fn refusal(url: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> C
         return ClientError::BadReply { url: url.to_owned(), what };
     };
     error.status = status.as_u16();
+    let id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
+    error.request_id = id.or(error.request_id.as_deref()).map(tame);
     if error.retry_after_seconds.is_none() {
         let value = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
         error.retry_after_seconds = value.and_then(|text| text.parse().ok());

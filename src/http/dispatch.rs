@@ -1,16 +1,20 @@
 //! One request's way: route → guard → query → body → handler → reply.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::FutureExt as _;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue, ORIGIN};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue, ORIGIN, WWW_AUTHENTICATE,
+};
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
 use super::guard::Guard;
 use super::reply::{Content, Ending, Reply, ReplyBody};
@@ -19,6 +23,7 @@ use super::route::{Match, Route, Router};
 use super::server::{Phase, reached};
 use super::wire::{Ear, client_left};
 use super::{Handler, body};
+use crate::identity::tls::PeerCertificate;
 use crate::model::ApiError;
 use crate::model::error::shown;
 
@@ -32,13 +37,18 @@ pub(super) struct Desk<H: Handler> {
     pub(super) guard: Guard,
     pub(super) ids: RequestIds,
     pub(super) phase: watch::Receiver<Phase>,
+    pub(super) tls: Option<TlsAcceptor>,
 }
 
 /// What is known of a request's connection.
 #[derive(Clone)]
 pub(super) struct Line {
     pub(super) peer: SocketAddr,
+    /// Where it arrived.
+    pub(super) local: Option<IpAddr>,
     pub(super) ear: Ear,
+    /// What the peer has shown and proved.
+    pub(super) certificate: Option<Arc<PeerCertificate>>,
 }
 
 impl<H: Handler> Desk<H> {
@@ -55,10 +65,14 @@ impl<H: Handler> Desk<H> {
         let mut reply = self
             .reply(line, &id, &mut parts, incoming, &mut unread)
             .await
-            .unwrap_or_else(Reply::from);
-        if unread {
-            // Something of the body is left: this connection is spent.
+            .unwrap_or_else(|error| told(error, &id));
+        // Something of the body is left, or the caller has a newer certificate: this
+        // connection is spent.
+        if unread || self.guard.is_outdated(line.certificate.as_deref()) {
             reply.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if reply.status == StatusCode::UNAUTHORIZED {
+            reply.headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         let status = reply.status;
         tracing::debug!(%id, peer = %line.peer, method = %parts.method, path = parts.uri.path(), %status);
@@ -80,18 +94,20 @@ impl<H: Handler> Desk<H> {
         incoming: Incoming,
         unread: &mut bool,
     ) -> Result<Reply, ApiError> {
+        self.guard.hosts.check(parts, line.local)?;
         let (route, params) = match self.router.find(&parts.method, parts.uri.path()) {
             Match::Found(route, params) => (route, params),
             Match::WrongMethod { allow } if parts.method == Method::OPTIONS => {
                 return self.options(parts, &allow);
             }
-            Match::WrongMethod { allow } => return Ok(wrong_method(parts, &allow)),
+            Match::WrongMethod { allow } => return Ok(wrong_method(parts, &allow, id)),
             Match::Unknown { similar } => {
                 return Err(unknown_path(parts, &similar, H::ELSEWHERE));
             }
             Match::BadPath(error) => return Err(error),
         };
-        let caller = self.guard.admit(route.access, parts, line.peer)?;
+        let caller =
+            self.guard.admit(route.access, parts, line.peer, line.certificate.as_deref())?;
         let strict = !route.access.is_machine();
         let query = Query::parse(parts.uri.query(), route.query, strict)?;
         body::check_headers(route, &parts.headers, &incoming)?;
@@ -185,14 +201,19 @@ impl<H: Handler> Desk<H> {
     }
 }
 
-fn wrong_method(parts: &Parts, allow: &str) -> Reply {
+/// An error, with the id under which it is found in the log.
+fn told(error: ApiError, id: &str) -> Reply {
+    Reply::from(ApiError { request_id: Some(id.to_owned()), ..error })
+}
+
+fn wrong_method(parts: &Parts, allow: &str, id: &str) -> Reply {
     let (method, path) = (&parts.method, parts.uri.path());
     let error = ApiError::new(
         405,
         "MethodNotAllowed",
         format!("{} does not take {}; it takes {allow}.", shown(path), shown(method.as_str())),
     );
-    with_allow(Reply::from(error), allow)
+    with_allow(told(error, id), allow)
 }
 
 fn with_allow(reply: Reply, allow: &str) -> Reply {

@@ -1,18 +1,20 @@
 //! Who may pass. Every request is judged here, from its head alone, before its
-//! body is read or a handler sees it. Host names, tokens and certificates
-//! belong here too, once they exist; handlers only ever see a [`Caller`].
+//! body is read or a handler sees it; handlers only ever see a [`Caller`].
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, HOST, HeaderValue, ORIGIN, USER_AGENT,
-    VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, AUTHORIZATION, HOST, HeaderValue,
+    ORIGIN, USER_AGENT, VARY,
 };
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Method, Uri};
+use hyper::{HeaderMap, Method, Uri, Version};
 
 use super::route::Access;
+use crate::identity::access::{Identity, Refusal, authorise};
+use crate::identity::tls::PeerCertificate;
 use crate::model::ApiError;
 use crate::model::error::shown;
 
@@ -22,10 +24,43 @@ pub struct Caller {
     /// For the history and the logs. Without credentials this is a claim and an
     /// address, e.g. `kube-lite-ctl from 127.0.0.1`.
     pub name: String,
+    /// Who has proved to be.
+    pub identity: Identity,
+}
+
+/// Tells who a caller is, from what was shown.
+pub trait Doorkeeper: std::fmt::Debug + Send + Sync {
+    /// Who shows these credentials.
+    ///
+    /// # Errors
+    /// When they are not good.
+    fn identify(
+        &self,
+        certificate: Option<&PeerCertificate>,
+        bearer: Option<&str>,
+    ) -> Result<Identity, Refusal>;
+
+    /// Whether there is a newer certificate, which a new connection would show.
+    fn is_outdated(&self, _certificate: &PeerCertificate) -> bool {
+        false
+    }
 }
 
 impl Caller {
-    fn of(parts: &Parts, peer: SocketAddr) -> Self {
+    fn of(parts: &Parts, peer: SocketAddr, identity: Identity) -> Self {
+        let from = peer.ip().to_canonical();
+        let known = match &identity {
+            Identity::Person { name, role } if name.is_empty() => {
+                Some(format!("somebody ({}) from {from}", role.as_str()))
+            }
+            Identity::Person { name, role } => {
+                Some(format!("{name} ({}) from {from}", role.as_str()))
+            }
+            _ => None,
+        };
+        if let Some(name) = known {
+            return Self { name, identity };
+        }
         let agent = parts.headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
         let product: String = agent
             .unwrap_or_default()
@@ -41,7 +76,7 @@ impl Caller {
             "" => "somebody",
             product => product,
         };
-        Self { name: format!("{product} from {}", peer.ip().to_canonical()) }
+        Self { name: format!("{product} from {from}"), identity }
     }
 }
 
@@ -49,19 +84,148 @@ impl Caller {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Guard {
     pub(super) origins: Origins,
+    pub(super) hosts: Hosts,
+    /// `None`: everybody may everything.
+    pub(super) doorkeeper: Option<Arc<dyn Doorkeeper>>,
 }
 
 impl Guard {
+    /// Whether a connection with this certificate should give way to a newer one.
+    pub(super) fn is_outdated(&self, certificate: Option<&PeerCertificate>) -> bool {
+        let both = self.doorkeeper.as_ref().zip(certificate);
+        both.is_some_and(|(doorkeeper, certificate)| doorkeeper.is_outdated(certificate))
+    }
+
+    fn identify(
+        &self,
+        access: Access,
+        parts: &Parts,
+        certificate: Option<&PeerCertificate>,
+    ) -> Result<Identity, Refusal> {
+        let Some(doorkeeper) = &self.doorkeeper else { return Ok(Identity::Anybody) };
+        if access == Access::Public {
+            return Ok(Identity::Nobody);
+        }
+        let mut headers = parts.headers.get_all(AUTHORIZATION).iter();
+        let bearer = match (headers.next(), headers.next()) {
+            (None, _) => None,
+            (Some(value), None) => {
+                let text = value.to_str().map_err(|_| Refusal::MalformedToken)?;
+                let (scheme, token) = text.split_once(' ').ok_or(Refusal::MalformedToken)?;
+                if !scheme.eq_ignore_ascii_case("bearer") {
+                    return Err(Refusal::MalformedToken);
+                }
+                Some(token.trim())
+            }
+            (Some(_), Some(_)) => return Err(Refusal::MalformedToken),
+        };
+        let identity = doorkeeper.identify(certificate, bearer)?;
+        authorise(access, &identity)?;
+        Ok(identity)
+    }
+
     /// Lets a request for a route pass, or says why not.
     pub(super) fn admit(
         &self,
-        _access: Access,
+        access: Access,
         parts: &Parts,
         peer: SocketAddr,
+        certificate: Option<&PeerCertificate>,
     ) -> Result<Caller, ApiError> {
         self.origins.check(parts)?;
-        Ok(Caller::of(parts, peer))
+        let identity = self.identify(access, parts, certificate)?;
+        Ok(Caller::of(parts, peer, identity))
     }
+}
+
+/// The names under which a server is called: an exact list. A page that gives its
+/// own name our address (DNS rebinding) is taken for our own page by a browser, but
+/// it has to say that name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hosts(Vec<String>);
+
+/// Names of this very machine, which no other can give itself.
+const OF_THIS_MACHINE: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
+
+impl Hosts {
+    /// Takes a list of names or addresses, each with or without a port (`--host`).
+    pub fn parse<S: AsRef<str>>(list: &[S]) -> Result<Self, String> {
+        let mut hosts = Vec::new();
+        for given in list {
+            let given = given.as_ref();
+            match host_of(given) {
+                Some(host) if !host.contains('*') => hosts.push(host),
+                _ => {
+                    return Err(format!(
+                        "--host {} is no name of a machine; it must be a name or an address, \
+                         e.g. scheduler.example.com or 10.0.0.1",
+                        shown(given)
+                    ));
+                }
+            }
+        }
+        Ok(Self(hosts))
+    }
+
+    /// The names, lower case and without ports.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
+    /// Lets a request pass that calls this server by one of its names, or by the
+    /// address `local` at which it arrived.
+    pub(super) fn check(&self, parts: &Parts, local: Option<IpAddr>) -> Result<(), ApiError> {
+        let in_target = parts.uri.authority().map(|authority| authority.as_str());
+        let mut headers = parts.headers.get_all(HOST).iter();
+        let (header, more) = (headers.next(), headers.next());
+        if more.is_some() || (header.is_none() && parts.version >= Version::HTTP_11) {
+            return Err(ApiError::bad_request(
+                "The request must have exactly one Host header, which says what server is meant.",
+            ));
+        }
+        let header = header.map(|value| String::from_utf8_lossy(value.as_bytes()));
+        // `CONNECT` names another server by its nature, and is no method of ours.
+        let in_target = in_target.filter(|_| parts.method != Method::CONNECT);
+        for given in in_target.into_iter().chain(header.as_deref()) {
+            if !host_of(given).is_some_and(|host| self.is_ours(&host, local)) {
+                return Err(ApiError::new(
+                    403,
+                    "ForbiddenHost",
+                    format!(
+                        "This server is not known as {}. If it should be, start it with --host \
+                         and exactly this name; else call it by its address.",
+                        shown(given)
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_ours(&self, host: &str, local: Option<IpAddr>) -> bool {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let is_local = || {
+            let address = bare.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
+            address.is_some() && address == local.map(|ip| ip.to_canonical())
+        };
+        OF_THIS_MACHINE.contains(&host) || self.0.iter().any(|known| known == host) || is_local()
+    }
+}
+
+/// The host of a `host` or `host:port`, lower case; an IPv6 address in brackets.
+fn host_of(given: &str) -> Option<String> {
+    let bare_v6 = given.parse::<std::net::Ipv6Addr>().is_ok();
+    let authority = if bare_v6 { format!("[{given}]") } else { given.to_owned() };
+    let authority: hyper::http::uri::Authority = authority.parse().ok()?;
+    let host = authority.host().trim_end_matches('.');
+    let odd_port = || {
+        let rest = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
+        !rest.is_empty() && authority.port_u16().is_none()
+    };
+    if host.is_empty() || authority.as_str().contains('@') || odd_port() {
+        return None;
+    }
+    Some(host.to_ascii_lowercase())
 }
 
 /// The web pages that may talk to this server besides its own: an exact list of
@@ -178,6 +342,57 @@ fn is_same_origin(origin: &HeaderValue, parts: &Parts) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hosts_are_an_exact_list() {
+        let hosts =
+            Hosts::parse(&["Sched.example.com", "box:8080", "fd00::7", "10.1.1.1"]).unwrap();
+        let local: IpAddr = "::ffff:10.0.0.5".parse().unwrap();
+        let call = |host: &str| {
+            let request = hyper::Request::builder().uri("/").header(HOST, host).body(()).unwrap();
+            hosts.check(&request.into_parts().0, Some(local)).map_err(|error| error.status)
+        };
+        for good in [
+            "localhost",
+            "LOCALHOST:8080",
+            "127.0.0.1:1",
+            "[::1]:80",
+            "10.0.0.5:8080",
+            "sched.example.com",
+            "sched.example.com.:9",
+            "box",
+            "[fd00::7]:8080",
+            "10.1.1.1",
+        ] {
+            assert_eq!(call(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "evil.example",
+            "localhost.evil.example",
+            "xlocalhost",
+            "10.0.0.6",
+            "[::2]",
+            "a@localhost",
+            "localhost:x",
+            "sched.example.com.evil",
+            "",
+            "box box",
+        ] {
+            assert_eq!(call(bad), Err(403), "{bad}");
+        }
+        // What a proxy sends counts as well: the target, and one header only.
+        let check = |request: hyper::Request<()>| {
+            hosts.check(&request.into_parts().0, None).map_err(|error| error.status)
+        };
+        let request = || hyper::Request::builder().header(HOST, "box");
+        assert_eq!(check(request().uri("http://evil.example/").body(()).unwrap()), Err(403));
+        assert_eq!(check(request().uri("http://box/").body(()).unwrap()), Ok(()));
+        assert_eq!(check(request().header(HOST, "box").body(()).unwrap()), Err(400));
+        assert_eq!(check(hyper::Request::new(())), Err(400));
+        for bad in ["", "*", "a b", "u@a", "a:x"] {
+            assert!(Hosts::parse(&[bad]).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn only_exact_origins_can_be_listed() {

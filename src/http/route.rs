@@ -10,8 +10,8 @@ use super::request::Params;
 use crate::model::ApiError;
 use crate::model::error::shown;
 
-/// Who may call a route. Until there are credentials everybody on a trusted
-/// network may; the table already says who is meant.
+/// Who may call a route. Nothing else decides it: `identity::access` compares this
+/// with who calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Anybody, without credentials.
@@ -24,6 +24,10 @@ pub enum Access {
     Admin,
     /// An agent, for its own node.
     Agent,
+    /// The same, also when its certificate has expired.
+    Renewal,
+    /// Machines that join, with a join token.
+    Joiner,
     /// The scheduler.
     Scheduler,
 }
@@ -32,7 +36,7 @@ impl Access {
     /// Whether the caller is a program of ours, which may be one release newer
     /// or older: what it says is read leniently.
     pub fn is_machine(self) -> bool {
-        matches!(self, Access::Agent | Access::Scheduler)
+        matches!(self, Access::Agent | Access::Renewal | Access::Joiner | Access::Scheduler)
     }
 }
 

@@ -10,23 +10,39 @@ use anyhow::Context as _;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::AsyncWriteExt as _;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
 
 use super::Handler;
 use super::dispatch::{Desk, Line, RequestIds};
-use super::guard::{Guard, Origins};
+use super::guard::{Doorkeeper, Guard, Hosts, Origins};
 use super::route::Router;
 use super::wire::Wire;
+use crate::identity::tls::PeerCertificate;
 
 /// What a server can be told.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Web pages that may talk to it besides its own.
     pub origins: Origins,
+    /// Names under which it is called, besides its address and `localhost`.
+    pub hosts: Hosts,
+    /// TLS, and who tells who calls; `None`: plain HTTP, and everybody may everything.
+    pub tls: Option<Tls>,
     /// What it puts up with.
     pub limits: Limits,
+}
+
+/// What makes a server one of a cluster with identities.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// Its own certificate, and whose certificates it takes.
+    pub config: Arc<ServerConfig>,
+    /// Tells who calls.
+    pub doorkeeper: Arc<dyn Doorkeeper>,
 }
 
 /// What a server puts up with, whatever the route.
@@ -112,7 +128,12 @@ pub async fn serve<H: Handler>(
     let desk = Arc::new(Desk {
         handler,
         router: Router::new(H::ROUTES),
-        guard: Guard { origins: options.origins },
+        guard: Guard {
+            origins: options.origins,
+            hosts: options.hosts,
+            doorkeeper: options.tls.as_ref().map(|tls| tls.doorkeeper.clone()),
+        },
+        tls: options.tls.map(|tls| TlsAcceptor::from(tls.config)),
         ids: RequestIds::new(),
         phase: watched,
     });
@@ -127,6 +148,8 @@ pub async fn serve<H: Handler>(
             Ok(slot) => {
                 tokio::spawn(connection(desk.clone(), limits, stream, peer, slot));
             }
+            // Nothing can be said before a handshake, which would cost too much.
+            Err(_) if desk.tls.is_some() => drop(stream),
             Err(_) => turn_away(&stream, peer),
         }
     }
@@ -176,9 +199,61 @@ async fn connection<H: Handler>(
 ) {
     // Answers are small and written whole: waiting to fill a packet only delays.
     let _ = stream.set_nodelay(true);
+    let local = stream.local_addr().ok().map(|local| local.ip());
+    let peer = canonical(peer);
+    let Some(acceptor) = desk.tls.clone() else {
+        let (wire, ear) = Wire::new(stream, limits.write_stall);
+        let line = Line { peer, local, ear, certificate: None };
+        return speak(desk, limits, wire, line).await;
+    };
     let mut phase = desk.phase.clone();
-    let (wire, ear) = Wire::new(stream, limits.write_stall);
-    let line = Line { peer: canonical(peer), ear };
+    let greeted = async {
+        // The first byte of a TLS connection is no letter, that of HTTP is one.
+        let mut first = [0];
+        let plain =
+            stream.peek(&mut first).await.is_ok_and(|n| n == 1 && first[0].is_ascii_alphabetic());
+        let (mut wire, ear) = Wire::new(stream, limits.write_stall);
+        if plain {
+            let _ = wire.write_all(by_hand(NOT_TLS).as_bytes()).await;
+            let _ = wire.shutdown().await;
+            return None;
+        }
+        match acceptor.accept(wire).into_fallible().await {
+            Ok(stream) => Some((stream, ear)),
+            Err((error, mut wire)) => {
+                tracing::debug!(%peer, "no TLS: {error}");
+                // What it was told reaches it, though it may go on sending.
+                let _ = wire.shutdown().await;
+                None
+            }
+        }
+    };
+    let (stream, ear) = tokio::select! {
+        greeted = tokio::time::timeout(limits.header_read, greeted) => match greeted {
+            Ok(Some(greeted)) => greeted,
+            Ok(None) | Err(_) => return,
+        },
+        () = reached(&mut phase, Phase::Draining) => return,
+    };
+    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let certificate = match shown.map(|der| PeerCertificate::read(der)) {
+        None => None,
+        Some(Some(read)) => Some(Arc::new(read)),
+        Some(None) => return,
+    };
+    let line = Line { peer, local, ear, certificate };
+    speak(desk, limits, stream, line).await;
+}
+
+/// HTTP, over whatever it is.
+async fn speak<H: Handler, S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    desk: Arc<Desk<H>>,
+    limits: Limits,
+    stream: S,
+    line: Line,
+) {
+    let peer = line.peer;
+    let mut phase = desk.phase.clone();
     let service = service_fn(move |request| {
         let (desk, line) = (desk.clone(), line.clone());
         async move { desk.answer(&line, request).await }
@@ -190,7 +265,7 @@ async fn connection<H: Handler>(
         .max_buf_size(limits.header_bytes.max(64 * 1024))
         // A client may close its sending side and still wait for its answer.
         .half_close(true)
-        .serve_connection(TokioIo::new(wire), service);
+        .serve_connection(TokioIo::new(stream), service);
     let served = tokio::select! {
         served = &mut connection => served,
         () = reached(&mut phase, Phase::Draining) => {
@@ -249,6 +324,12 @@ const BROKEN_OFF: Sentence = (
     "400 Bad Request",
     "BadRequest",
     "The request broke off before the end of its headers; they end with an empty line.",
+);
+const NOT_TLS: Sentence = (
+    "400 Bad Request",
+    "NotTls",
+    "This server speaks HTTPS only: the address begins with https://, and kube-lite ctl takes it \
+     from the file that KUBE_LITE_CREDENTIALS names.",
 );
 const TOO_MANY: Sentence = (
     "503 Service Unavailable",

@@ -23,6 +23,10 @@ pub struct ApiError {
     /// Seconds after which a retry makes sense (`Retry-After`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_seconds: Option<u32>,
+    /// Under what the server that gave it has logged the request; `X-Request-Id` says the
+    /// same. Known once it is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
 }
 
 impl ApiError {
@@ -34,6 +38,7 @@ impl ApiError {
             reason: reason.to_owned(),
             field: None,
             retry_after_seconds: None,
+            request_id: None,
         }
     }
 

@@ -26,6 +26,10 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// All of them, in their order.
+    pub const ALL: [Self; 6] =
+        [Self::Pending, Self::Pulling, Self::Created, Self::Running, Self::Exited, Self::Failed];
+
     /// The same words as in JSON.
     pub fn as_str(self) -> &'static str {
         match self {

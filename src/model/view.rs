@@ -372,4 +372,7 @@ pub struct HealthView {
     pub epoch: Option<u64>,
     /// Version of the binary.
     pub version: String,
+    /// What an operator should know although nothing is broken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }

@@ -36,23 +36,28 @@ pub mod runtime;
 pub mod server;
 pub mod simulated;
 mod snapshot;
+pub mod vitals;
 
 #[cfg(test)]
 mod tests;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, Error};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::cli::{AgentArgs, SERVER_VARIABLE};
 use crate::client::Client;
-use crate::http;
+use crate::http::{self, Hosts, Tls, exposure};
+use crate::identity::membership::Membership;
+use crate::identity::token::Invitation;
 use crate::model::ids::dns_label_problem;
 use crate::model::{NodeId, Timing};
+use crate::notify;
 use crate::paths::state_dir;
 use crate::roles::signals::StopSignal;
 use core::{AgentCore, Identity};
@@ -64,7 +69,9 @@ use home::Home;
 use message::Ending;
 use runtime::Runtime;
 use server::AgentServer;
+use simulated::SimulatedHandle;
 use simulated::fate::Settings;
+use vitals::Vitals;
 
 /// Numbers that only identify stay exact in any JSON reader below this.
 const INCARNATION_BITS: u32 = 53;
@@ -73,6 +80,14 @@ const SPARE: Duration = Duration::from_secs(2);
 /// A call to the scheduler that takes longer has failed; a third of the time
 /// after which it takes this node for dead.
 const CALL: Duration = Duration::from_secs(3);
+
+/// What to do instead of being open to everybody.
+const REMEDY: &str = "To be part of a safe cluster, let the scheduler's machine print a join line:
+    kube-lite scheduler --init, or later: kube-lite ctl token create --role join
+and start the agent with it:
+    kube-lite agent --join TOKEN@HOST:PORT --listen :8081
+To be reached from this machine only:
+    kube-lite agent --listen 127.0.0.1:8081";
 
 /// What an agent is told at its start.
 #[derive(Clone, Debug)]
@@ -91,6 +106,10 @@ pub struct AgentConfig {
     pub runtime: Runtime,
     /// All intervals.
     pub timing: Timing,
+    /// Listen also where others could reach it unprotected.
+    pub insecure: bool,
+    /// Its place in a cluster with identities; `None`: everybody may order it.
+    pub member: Option<Arc<Membership>>,
 }
 
 /// An agent that runs in tasks of its own.
@@ -101,8 +120,17 @@ pub struct RunningAgent {
     inbox: AgentInbox,
     driver: JoinHandle<Ending>,
     server: JoinHandle<()>,
-    stop_server: oneshot::Sender<()>,
+    stop_server: Option<oneshot::Sender<()>>,
     longest_end: Duration,
+    fresh: Option<JoinHandle<()>>,
+}
+
+impl Drop for RunningAgent {
+    fn drop(&mut self) {
+        if let Some(fresh) = &self.fresh {
+            fresh.abort();
+        }
+    }
 }
 
 /// Starts an agent. It needs neither the scheduler nor Docker to be there yet.
@@ -119,8 +147,16 @@ pub async fn start(config: AgentConfig) -> anyhow::Result<RunningAgent> {
         anyhow::bail!("the node id {:?} {problem}", node.as_str());
     }
     let client = config.scheduler.with_timeout(CALL);
+    let tls = match &config.member {
+        Some(member) => Some(Tls { config: member.server_config()?, doorkeeper: member.clone() }),
+        None => None,
+    };
     let listener = http::bind(&config.listen).await?;
     let address = listener.local_addr().context("the listening socket has no address")?;
+    let warning =
+        exposure::check(address, tls.is_some(), config.insecure, REMEDY).map_err(Error::msg)?;
+    let hosts = Hosts::parse(config.advertise.as_slice())
+        .map_err(|_| Error::msg("--advertise takes HOST:PORT"))?;
     let home = Home::open(config.data_dir)?;
     let incarnation = getrandom::u64().context("the system has no random numbers")?
         >> (u64::BITS - INCARNATION_BITS);
@@ -135,8 +171,15 @@ pub async fn start(config: AgentConfig) -> anyhow::Result<RunningAgent> {
     let longest_end = Duration::from_millis(config.timing.shutdown_ms) + SPARE;
     let core = AgentCore::new(identity, config.timing, home.remembered(), 0);
     let runtime = config.runtime.for_node(node.clone());
+    let fresh = config.member.map(|member| tokio::spawn(member.stay_fresh(client.clone())));
+    let vitals = Vitals::default();
     let (driver, inbox) = Driver::new(core, node.to_string(), home, client, runtime.clone());
-    let server = AgentServer::new(inbox.clone(), runtime);
+    let driver = driver.measured_by(vitals.clone());
+    if let Some(warning) = warning {
+        tracing::warn!(node = node.as_str(), "{warning}");
+    }
+    let server = AgentServer::new(inbox.clone(), runtime, vitals).warning_of(warning);
+    let options = http::Options { hosts, tls, ..http::Options::default() };
     let (stop_server, stopped) = oneshot::channel();
     let shutdown = async {
         let _ = stopped.await; // dropped counts too
@@ -146,9 +189,10 @@ pub async fn start(config: AgentConfig) -> anyhow::Result<RunningAgent> {
         address,
         inbox,
         driver: tokio::spawn(driver.run()),
-        server: tokio::spawn(http::serve(listener, server, http::Options::default(), shutdown)),
-        stop_server,
+        server: tokio::spawn(http::serve(listener, server, options, shutdown)),
+        stop_server: Some(stop_server),
         longest_end,
+        fresh,
     })
 }
 
@@ -192,7 +236,7 @@ impl RunningAgent {
                 Ending::Failed(format!("it did not end within {:?}", self.longest_end))
             }
         };
-        drop(self.stop_server);
+        drop(self.stop_server.take());
         let drain = http::Limits::default().drain + SPARE;
         if tokio::time::timeout(drain, &mut self.server).await.is_err() {
             self.server.abort();
@@ -208,13 +252,20 @@ impl RunningAgent {
 /// When it cannot start, or was taken over.
 pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let mut stop = StopSignal::listen()?;
-    let (scheduler, from) = scheduler_of(args.scheduler.as_deref())?;
-    if let Some(settings) = args.runtime.simulated()? {
+    let settings = args.runtime.simulated()?;
+    if settings.is_some() {
         args.allow.nothing()?;
+    }
+    let joins = args.join.is_some() || args.data_dir.is_some();
+    if let Some(settings) = settings.clone().filter(|_| !joins) {
+        let (scheduler, _) = scheduler_of(args.scheduler.as_deref())?;
         return simulate(args, scheduler, settings, stop).await;
     }
     if args.nodes.is_some() {
-        anyhow::bail!("--nodes takes --runtime simulated: a machine with Docker is one node");
+        anyhow::bail!(
+            "--nodes takes --runtime simulated, and neither --join nor --data-dir: a machine that \
+             keeps who it is is one node"
+        );
     }
     let node = match args.node_id {
         Some(node) => NodeId::from(node),
@@ -224,38 +275,87 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
         Some(directory) => directory,
         None => state_dir(&format!("agent-{node}"))?,
     };
-    let timing = Timing::default();
-    let docker = DockerHandle::new(Endpoint::from_env()?, timing.clone());
-    let docker = docker.allowing(args.allow.allowed()?);
+    let member = match &args.join {
+        Some(text) => {
+            let invitation = Invitation::parse(text).map_err(Error::msg)?;
+            Some(Membership::join(&data_dir, &node, &invitation).await?)
+        }
+        None => Membership::open(&data_dir, &node)?,
+    };
+    let (scheduler, from, client) = match &member {
+        Some(member) => {
+            let given = args.scheduler.as_deref().unwrap_or(member.scheduler());
+            let client = Client::secured(given, member.client_config()?)?;
+            (given.to_owned(), "the join", client)
+        }
+        None => {
+            let (scheduler, from) = scheduler_of(args.scheduler.as_deref())?;
+            let client = Client::new(&scheduler)?;
+            (scheduler, from, client)
+        }
+    };
+    let scheme = if member.is_some() { "https" } else { "http" };
+    let (runtime, timing) = match settings {
+        Some(settings) => {
+            let simulated = SimulatedHandle::new(settings);
+            (Runtime::Simulated(simulated), SimulatedHandle::timing(Timing::default()))
+        }
+        None => {
+            let timing = Timing::default();
+            let docker = DockerHandle::new(Endpoint::from_env()?, timing.clone());
+            let docker = docker.allowing(args.allow.allowed()?);
+            (Runtime::Docker(docker), timing)
+        }
+    };
     let mut agent = start(AgentConfig {
-        scheduler: Client::new(&scheduler)?,
+        scheduler: client,
         listen: args.listen,
         advertise: args.advertise,
         node_id: Some(node),
         data_dir: Some(data_dir.clone()),
-        runtime: Runtime::Docker(docker),
+        runtime,
         timing,
+        insecure: args.insecure,
+        member,
     })
     .await?;
     tracing::info!(
-        "agent of node {} listens on http://{}, reports to {scheduler} (from {from}); its key is \
+        "agent of node {} listens on {scheme}://{}, reports to {scheduler} (from {from}); its key is \
          kept in {}",
         agent.node(),
         agent.local_addr(),
         data_dir.display()
     );
+    notify::ready();
+    let inbox = agent.inbox.clone();
+    tokio::spawn(notify::keep_alive(move || {
+        let inbox = inbox.clone();
+        async move { inbox.health().await.is_ok() }
+    }));
     tokio::select! {
         () = stop.told() => {
+            notify::stopping();
             tracing::info!("stopping; containers run on");
             agent.shutdown(false).await;
             Ok(())
         }
         ending = agent.ended() => match ending {
-            Ending::Superseded(why) => anyhow::bail!("this agent has been replaced: {why}"),
+            Ending::Superseded(why) => Err(Replaced(why).into()),
             Ending::Failed(why) => anyhow::bail!("the agent ended: {why}"),
             Ending::Asked | Ending::LeftOver(_) => Ok(()),
         },
     }
+}
+
+/// Another agent has taken over this one's node: starting again would take it back,
+/// and so on for ever.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this agent has been replaced: {0}")]
+pub struct Replaced(String);
+
+impl Replaced {
+    /// What the process ends with, so that whoever started it can tell.
+    pub const EXIT_CODE: u8 = 4;
 }
 
 /// Whom to report to, and who says so.
@@ -278,10 +378,9 @@ async fn simulate(
     settings: Settings,
     mut stop: StopSignal,
 ) -> anyhow::Result<()> {
-    if args.advertise.is_some() || args.data_dir.is_some() {
+    if args.advertise.is_some() {
         anyhow::bail!(
-            "simulated nodes keep nothing and are known by the address they come from; leave out \
-             --advertise and --data-dir"
+            "simulated nodes are known by the address they come from; leave out --advertise"
         );
     }
     let name = match args.node_id {
@@ -299,6 +398,7 @@ async fn simulate(
         nodes,
         settings,
         timing: Timing::default(),
+        insecure: args.insecure,
     })
     .await?;
     tracing::info!("simulating {count} nodes, which report to {}", scheduler);

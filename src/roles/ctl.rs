@@ -19,6 +19,7 @@ mod session;
 mod show;
 pub mod spec_file;
 mod stop;
+mod token;
 mod wait;
 mod watch;
 
@@ -64,6 +65,7 @@ async fn obey(args: CtlArgs, whole: impl FnOnce() -> clap::Command) -> Result<()
         Command::Node(NodeCommand::Remove(args)) => change::remove_node(session, &args.node).await,
         Command::Drain(args) => change::drain(session, args).await,
         Command::Rollout(command) => rollout::rollout(session, command).await,
+        Command::Token(command) => token::token(session, command).await,
         Command::Backup(args) => backup::backup(session, args).await,
         Command::Completion { shell } => session.say(completion::script(*shell, whole())),
     }

@@ -264,17 +264,27 @@ impl Sandbox {
             listen: args.listen.clone(),
             data_dir: Some(directory.clone()),
             cors_origins: args.cors_origin.clone(),
+            hosts: args.host.clone(),
+            insecure: args.insecure,
             timing: timing.clone(),
             cluster: Some(cluster.clone()),
             only_nodes: Some((1..=args.nodes).map(node_id).collect()),
             record: Some(Ring::default()),
+            ..SchedulerConfig::default()
         })
         .await?;
         let url = format!("http://{}", scheduler.local_addr());
         if let Some(settings) = settings {
             let nodes = (1..=args.nodes).map(node_id).collect();
             let listen = "127.0.0.1:0".to_owned();
-            let config = FleetConfig { scheduler_url: url, listen, nodes, settings, timing };
+            let config = FleetConfig {
+                scheduler_url: url,
+                listen,
+                nodes,
+                settings,
+                timing,
+                insecure: false,
+            };
             return match Fleet::start(config).await {
                 Ok(fleet) => Ok(Some(Self {
                     scheduler,
@@ -313,6 +323,8 @@ impl Sandbox {
                 data_dir: None,
                 runtime: Runtime::Docker(docker.clone()),
                 timing: timing.clone(),
+                insecure: false,
+                member: None,
             };
             let started = match agent::start(config(listen)).await {
                 // Somebody else has that port; any other will do.

@@ -3,8 +3,8 @@
 //! Pure: [`core`] and the files it is spread over (`registry`, `intake`,
 //! `reconcile`, `rollout`, `placement`, `orders`, `users`, `replica`, `durable`, `state`,
 //! `chronicle`), and for readers `views`, `explain` and `changes`. Shells: [`driver`]
-//! (the task that owns the core), [`server`], [`store`], `dispatch`, `upkeep`
-//! (`--check` and `--restore`). What was decided can be recorded and decided again:
+//! (the task that owns the core), [`vitals`] (how it does), [`server`], [`store`], `dispatch`, `upkeep`
+//! (`--check` and `--restore`), `founding` (`--init`). What was decided can be recorded and decided again:
 //! `recording` and `replay` are pure, `recorder` and `rerun` (`--replay`) are shells.
 //! This file puts them together.
 
@@ -15,6 +15,7 @@ mod dispatch;
 pub mod driver;
 pub mod durable;
 mod explain;
+mod founding;
 mod intake;
 mod maintenance;
 pub mod message;
@@ -32,16 +33,19 @@ pub mod server;
 mod starting;
 pub mod state;
 pub mod store;
+mod traffic;
 mod upkeep;
 mod users;
 pub mod views;
+pub mod vitals;
 pub mod waves;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, Error};
+use rustls::ClientConfig;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -53,10 +57,20 @@ use self::recorder::{Recorder, Ring};
 use self::recording::Checkpoint;
 use self::store::Store;
 use crate::cli::SchedulerArgs;
-use crate::http::{self, Options, Origins};
+use crate::client::AgentClient;
+use crate::http::{self, Hosts, Options, Origins, Tls, exposure};
+use crate::identity::keeper::{CERTIFICATE_LIFE, Keeper};
 use crate::model::{ClusterId, NodeId, Timing};
+use crate::notify;
 use crate::paths::state_dir;
 use crate::roles::signals::StopSignal;
+
+/// What to do instead of being open to everybody.
+const REMEDY: &str = "To make the cluster safe, once (NAME: how other machines call this one):
+    kube-lite scheduler --init --host NAME
+then start the scheduler as before; both with the same --data-dir, if there is one.
+To be reached from this machine only:
+    kube-lite scheduler --listen 127.0.0.1:8080";
 
 /// All that a scheduler needs to know before it starts.
 #[derive(Clone, Debug)]
@@ -67,6 +81,10 @@ pub struct SchedulerConfig {
     pub data_dir: Option<PathBuf>,
     /// Browser origins that may use the API.
     pub cors_origins: Vec<String>,
+    /// Names under which it is called, besides its address and `localhost`.
+    pub hosts: Vec<String>,
+    /// Listen also where others could reach it unprotected.
+    pub insecure: bool,
     /// Every constant.
     pub timing: Timing,
     /// The cluster to be, if there is no state yet; a new one when not given.
@@ -76,6 +94,29 @@ pub struct SchedulerConfig {
     pub only_nodes: Option<Vec<NodeId>>,
     /// Record what it decides in its data directory, so much of it; `None`: nothing.
     pub record: Option<Ring>,
+    /// Who is who; `None`: everybody may everything.
+    pub keeper: Option<Arc<Keeper>>,
+    /// Hosts at which nodes may be called back although they come from elsewhere.
+    pub allow_advertise: Vec<String>,
+}
+
+impl Default for SchedulerConfig {
+    /// On any port of this machine, keeping nothing.
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:0".to_owned(),
+            data_dir: None,
+            cors_origins: Vec::new(),
+            hosts: Vec::new(),
+            insecure: false,
+            timing: Timing::default(),
+            cluster: None,
+            only_nodes: None,
+            record: None,
+            keeper: None,
+            allow_advertise: Vec::new(),
+        }
+    }
 }
 
 /// A scheduler that runs.
@@ -120,24 +161,60 @@ impl RunningScheduler {
 pub async fn start(config: SchedulerConfig) -> anyhow::Result<RunningScheduler> {
     let origins = Origins::parse(&config.cors_origins)
         .map_err(|problem| anyhow::anyhow!("--cors-origin: {problem}"))?;
+    let own = config.keeper.as_ref().map_or(&[][..], |keeper| keeper.hosts());
+    let hosts: Vec<&String> = config.hosts.iter().chain(own).collect();
+    let hosts = Hosts::parse(&hosts).map_err(Error::msg)?;
     let listener = http::bind(&config.listen).await?;
     let address = listener.local_addr().context("cannot tell which port it listens on")?;
+    let has_tls = config.keeper.is_some();
+    let warning = exposure::check(address, has_tls, config.insecure, REMEDY).map_err(Error::msg)?;
+    let (tls, agents, orders) = secured(config.keeper.as_ref())?;
+    let (keeper, allow_advertise) = (config.keeper.clone(), config.allow_advertise.clone());
     let clock = Clock::start();
     let Opened { core, store, recorder } = {
         let (config, clock) = (config.clone(), clock.clone());
         tokio::task::spawn_blocking(move || open(&config, &clock, address)).await??
     };
     let (driver, handle) = Driver::new(core, Arc::new(store), clock);
-    let driver = driver.recorded_by(recorder);
+    let driver = driver.recorded_by(recorder).secured_by(orders);
     let (stop, stopped) = watch::channel(false);
     let driver = tokio::spawn(driver.run(handle.clone(), stopped.clone()));
-    let handler = server::SchedulerServer::new(handle.clone());
-    let options = Options { origins, ..Options::default() };
+    if let Some(warning) = warning {
+        tracing::warn!("{warning}");
+    }
+    if let Some(keeper) = keeper.clone() {
+        let mut told = stopped.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = told.wait_for(|stop| *stop) => {}
+                () = keeper.stay_fresh() => {}
+            }
+        });
+    }
+    let handler = server::SchedulerServer::new(handle.clone()).warning_of(warning).kept_by(
+        keeper,
+        agents,
+        allow_advertise,
+    );
+    let options = Options { origins, hosts, tls, ..Options::default() };
     let mut told = stopped;
     let server = tokio::spawn(http::serve(listener, handler, options, async move {
         let _ = told.wait_for(|stop| *stop).await;
     }));
     Ok(RunningScheduler { address, handle, stop, server, driver })
+}
+
+/// What a scheduler with identities listens with, asks agents with and orders with.
+type Secured = (Option<Tls>, AgentClient, Option<Arc<ClientConfig>>);
+
+fn secured(keeper: Option<&Arc<Keeper>>) -> anyhow::Result<Secured> {
+    let Some(keeper) = keeper else {
+        return Ok((None, AgentClient::new(server::AGENT_TIMEOUT), None));
+    };
+    let tls = Tls { config: keeper.server_config()?, doorkeeper: keeper.clone() };
+    let config = keeper.client_config()?;
+    let agents = AgentClient::secured(server::AGENT_TIMEOUT, config.clone());
+    Ok((Some(tls), agents, Some(config)))
 }
 
 /// A scheduler that is about to run.
@@ -233,6 +310,16 @@ pub async fn run(args: SchedulerArgs) -> anyhow::Result<()> {
             None => upkeep::check(directory),
         };
     }
+    if args.init {
+        let directory = data_dir.context("--init takes a data directory, and no --in-memory")?;
+        return founding::found(&args.listen, &args.host, &directory);
+    }
+    let life = args.certificate_life.map_or(CERTIFICATE_LIFE, |life| life.as_secs().max(1));
+    let keeper = match &data_dir {
+        Some(directory) => Keeper::open(directory, &args.host, life)?,
+        None => None,
+    };
+    let scheme = if keeper.is_some() { "https" } else { "http" };
     let mut stop = StopSignal::listen()?;
     match &data_dir {
         Some(directory) => tracing::info!("state is kept in {}", directory.display()),
@@ -242,14 +329,27 @@ pub async fn run(args: SchedulerArgs) -> anyhow::Result<()> {
         listen: args.listen,
         data_dir,
         cors_origins: args.cors_origin,
+        hosts: args.host,
+        insecure: args.insecure,
         timing: Timing::default(),
         cluster: None,
         only_nodes: None,
         record: args.record.then(Ring::default),
+        keeper,
+        allow_advertise: args.allow_advertise,
     })
     .await?;
-    tracing::info!("scheduler listens on http://{}", running.local_addr());
+    tracing::info!("scheduler listens on {scheme}://{}", running.local_addr());
+    notify::ready();
+    // The task that owns the cluster looks at it at least every second.
+    let vitals = running.handle().vitals();
+    let mut before = vitals.passes.get();
+    tokio::spawn(notify::keep_alive(move || {
+        let passes = vitals.passes.get();
+        std::future::ready(std::mem::replace(&mut before, passes) != passes)
+    }));
     stop.told().await;
+    notify::stopping();
     tracing::info!("stopping; containers run on");
     running.shutdown().await;
     Ok(())

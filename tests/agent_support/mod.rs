@@ -184,6 +184,8 @@ impl Bench {
             data_dir: home,
             runtime: Runtime::Docker(docker),
             timing: timing(),
+            insecure: false,
+            member: None,
         })
         .await
         .unwrap();

@@ -67,7 +67,8 @@ fn case(name: &'static str, sent: Sent, status: u16, words: &'static [&'static s
 /// All of them.
 pub fn cases() -> Vec<Case> {
     let head = |extra: &str| {
-        format!("POST /deploy HTTP/1.1\r\nHost: t\r\n{JSON}\r\n{extra}\r\n\r\n").into_bytes()
+        format!("POST /deploy HTTP/1.1\r\nHost: localhost\r\n{JSON}\r\n{extra}\r\n\r\n")
+            .into_bytes()
     };
     let chunk = [b"400\r\n".to_vec(), vec![b' '; 1024], b"\r\n".to_vec()].concat();
     let deep = format!("{{\"args\": {}", "[".repeat(100_000));
@@ -111,7 +112,7 @@ pub fn cases() -> Vec<Case> {
         ),
         case(
             "headers broken off, still listening",
-            Sent::HalfClosed(b"POST /deploy HTTP/1.1\r\nHost: t\r\n".to_vec()),
+            Sent::HalfClosed(b"POST /deploy HTTP/1.1\r\nHost: localhost\r\n".to_vec()),
             400,
             &["broke off before the end of its headers"],
         ),

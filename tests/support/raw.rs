@@ -74,7 +74,7 @@ pub async fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
 
 /// A request with the usual headers, after which the connection is closed.
 pub fn request(method: &str, path: &str, headers: &[&str], body: &str) -> Vec<u8> {
-    let mut text = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
+    let mut text = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
     for header in headers {
         text += header;
         text += "\r\n";

@@ -89,6 +89,9 @@ impl AgentCore {
         self.instances.insert(id.clone(), instance);
         // Nothing follows from it before it is known whether it may stay.
         self.note_facts(&id, facts);
+        if let Some(death) = self.instances.get_mut(&id).and_then(|dead| dead.death.as_mut()) {
+            death.found = true;
+        }
         self.news();
         if let Some(stone) = self.tombstones.get(&id)
             && let Grave::StopOnSight { drain_ms, why } = stone.grave.clone()

@@ -3,7 +3,8 @@
 //! each as a successor `<old id>-aN`, and starts nothing else.
 //!
 //! Restarted is what crashed since contact was lost or shortly before. Whatever
-//! is older, the scheduler has already judged.
+//! is older, the scheduler has already judged; so it has what was found dead and was
+//! told: while this agent was away, its place may have been filled on another node.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
 
@@ -68,13 +69,17 @@ impl AgentCore {
         self.crashed.insert(id.clone(), self.now() + pause);
     }
 
-    /// What the scheduler knew of, long before it fell silent, it has judged.
+    /// What the scheduler knew of, long before it fell silent or before this agent did, it
+    /// has judged.
     pub(super) fn drop_old_crashes(&mut self) {
         let (now, limit) = (self.now(), self.timing.stable_after_ms);
         let instances = &self.instances;
         self.crashed.retain(|id, _| {
             let death = instances.get(id).and_then(|instance| instance.death.as_ref());
-            death.is_some_and(|death| !death.acknowledged || !is_old(death.at, now, limit))
+            death.is_some_and(|death| {
+                let judged = death.found || is_old(death.at, now, limit);
+                !(death.acknowledged && judged)
+            })
         });
     }
 

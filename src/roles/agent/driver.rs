@@ -18,6 +18,7 @@ use super::message::{
     Millis, Moment, PullError, Ticket,
 };
 use super::runtime::{NodeRuntime, Report};
+use super::vitals::Vitals;
 use crate::client::Client;
 use crate::model::view::HealthView;
 use crate::model::wire::{
@@ -156,6 +157,7 @@ pub struct Driver {
     last_trouble: Option<String>,
     /// Told to end: that nobody answers any more is no news then.
     ending: bool,
+    vitals: Vitals,
 }
 
 impl Driver {
@@ -185,8 +187,14 @@ impl Driver {
             wake_at: Some(0),
             last_trouble: None,
             ending: false,
+            vitals: Vitals::default(),
         };
         (driver, AgentInbox { calls: calls_in })
+    }
+
+    /// The same, and how it does is counted here.
+    pub fn measured_by(self, vitals: Vitals) -> Self {
+        Self { vitals, ..self }
     }
 
     /// Runs until the core says that it is over.
@@ -248,6 +256,7 @@ impl Driver {
 
     fn step(&mut self, input: Input) -> Option<Ending> {
         self.mention(&input);
+        self.count(&input);
         let step = self.core.step(self.moment(), input);
         self.wake_at = step.wake_at;
         for (ticket, reply) in step.replies {
@@ -280,9 +289,12 @@ impl Driver {
             Action::Register(request) => self.tasks.spawn(async move {
                 let _ = report.send(heartbeat::register(&client, &request).await).await;
             }),
-            Action::Heartbeat(request) => self.tasks.spawn(async move {
-                let _ = report.send(heartbeat::heartbeat(&client, &request).await).await;
-            }),
+            Action::Heartbeat(request) => {
+                self.vitals.told(&request);
+                self.tasks.spawn(async move {
+                    let _ = report.send(heartbeat::heartbeat(&client, &request).await).await;
+                })
+            }
             Action::Docker(action) => {
                 let runtime = self.runtime.clone();
                 runtime.expect(&action);
@@ -319,7 +331,21 @@ impl Driver {
             cluster: self.core.cluster().map(ToString::to_string),
             epoch: self.core.epoch(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            warnings: Vec::new(),
         }
+    }
+
+    fn count(&self, input: &Input) {
+        let vitals = &self.vitals;
+        let counter = match input {
+            Input::Registered(Err(_)) | Input::Beat { outcome: Err(_), .. } => &vitals.failed_calls,
+            Input::Run { .. } | Input::Stop { .. } => &vitals.orders,
+            Input::Launched { outcome: LaunchOutcome::Started(_), .. } => &vitals.started,
+            Input::Launched { outcome: LaunchOutcome::Failed { .. }, .. } => &vitals.not_started,
+            Input::Pulled { outcome: Err(_), .. } => &vitals.failed_pulls,
+            _ => return,
+        };
+        counter.inc();
     }
 
     /// Says in the log what an operator wants to know, each change once.

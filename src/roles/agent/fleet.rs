@@ -36,6 +36,8 @@ pub struct FleetConfig {
     pub settings: Settings,
     /// All intervals.
     pub timing: Timing,
+    /// Listen also where others could reach them unprotected.
+    pub insecure: bool,
 }
 
 /// Simulated nodes that run.
@@ -70,6 +72,8 @@ impl Fleet {
                 data_dir: None,
                 runtime: Runtime::Simulated(docker.clone()),
                 timing: SimulatedHandle::timing(config.timing),
+                insecure: config.insecure,
+                member: None,
             },
             docker,
             agents: BTreeMap::new(),

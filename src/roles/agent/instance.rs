@@ -102,6 +102,8 @@ pub struct Death {
     pub seq: u64,
     /// The scheduler has taken in such a snapshot.
     pub acknowledged: bool,
+    /// It was over already when this life of the agent found it.
+    pub found: bool,
     /// How long it had been running.
     pub ran_for_ms: Option<u64>,
     /// Unix milliseconds, to put lives in order across restarts of the agent.

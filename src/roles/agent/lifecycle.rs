@@ -340,7 +340,8 @@ impl AgentCore {
         instance.verdict = Some(verdict);
         instance.prober = None;
         instance.clear_trouble();
-        instance.death = Some(Death { at, seq, acknowledged: false, ran_for_ms, wall_ms });
+        let (acknowledged, found) = (false, false);
+        instance.death = Some(Death { at, seq, acknowledged, found, ran_for_ms, wall_ms });
         self.unacknowledged.insert((seq, wall_ms, id.clone()));
         self.consider_restart(id);
         self.advance_followers(id);

@@ -7,8 +7,10 @@ use hyper::Method;
 
 use super::driver::AgentInbox;
 use super::runtime::{LogQuery, NodeRuntime, pour};
+use super::vitals::Vitals;
 use crate::http::reply::{JSON_LINES, TEXT};
 use crate::http::{Access, Handler, Reply, Request, Route, Timeouts};
+use crate::metrics::{self, Requests};
 use crate::model::parse::from_machine;
 use crate::model::{ApiError, ContainerInstance};
 use std::sync::Arc;
@@ -38,6 +40,8 @@ pub enum Ask {
     Logs,
     /// The agent itself.
     Health,
+    /// Figures for Prometheus.
+    Metrics,
 }
 
 /// Answers over HTTP for one agent.
@@ -45,12 +49,53 @@ pub enum Ask {
 pub struct AgentServer {
     inbox: AgentInbox,
     runtime: Arc<NodeRuntime>,
+    warning: Option<&'static str>,
+    vitals: Vitals,
+    requests: Requests,
 }
 
 impl AgentServer {
     /// Answers for the agent behind `inbox`.
-    pub fn new(inbox: AgentInbox, runtime: Arc<NodeRuntime>) -> Self {
-        Self { inbox, runtime }
+    pub fn new(inbox: AgentInbox, runtime: Arc<NodeRuntime>, vitals: Vitals) -> Self {
+        Self { inbox, runtime, warning: None, vitals, requests: Requests::new() }
+    }
+
+    /// The same, with something to be said in `GET /health`.
+    pub fn warning_of(self, warning: Option<&'static str>) -> Self {
+        Self { warning, ..self }
+    }
+
+    fn metrics(&self) -> Result<Reply, ApiError> {
+        metrics::page("agent", |registry| {
+            self.vitals.register(registry);
+            self.requests.register(registry);
+        })
+    }
+
+    async fn answer(&self, request: Request<Ask>) -> Result<Reply, ApiError> {
+        match request.call {
+            Ask::Run => {
+                let order = from_machine("order to run an instance", &request.body)?;
+                Ok(Reply::json(202, &self.inbox.run(order).await?))
+            }
+            Ask::Stop => {
+                let order = from_machine("order to stop an instance", &request.body)?;
+                let id = request.param("id").into();
+                Ok(Reply::json(202, &self.inbox.stop(id, order).await?))
+            }
+            Ask::Orders => {
+                let orders = from_machine("batch of orders", &request.body)?;
+                Ok(Reply::json(200, &self.inbox.orders(orders).await?))
+            }
+            Ask::Status => Ok(Reply::json(200, &self.find(request.param("id")).await?)),
+            Ask::Logs => self.logs(&request).await,
+            Ask::Health => {
+                let mut health = self.inbox.health().await?;
+                health.warnings.extend(self.warning.map(str::to_owned));
+                Ok(Reply::json(200, &health))
+            }
+            Ask::Metrics => self.metrics(),
+        }
     }
 
     async fn find(&self, name: &str) -> Result<ContainerInstance, ApiError> {
@@ -138,26 +183,17 @@ impl Handler for AgentServer {
         .query(&["tail", "follow", "stream", "lines"])
         .streaming(),
         Route::new(Method::GET, "/health", Ask::Health, Access::Public, "How the agent itself is."),
+        Route::new(
+            Method::GET,
+            "/metrics",
+            Ask::Metrics,
+            Access::Viewer,
+            "Figures about the agent, for Prometheus.",
+        ),
     ];
 
     async fn handle(&self, request: Request<Ask>) -> Result<Reply, ApiError> {
-        match request.call {
-            Ask::Run => {
-                let order = from_machine("order to run an instance", &request.body)?;
-                Ok(Reply::json(202, &self.inbox.run(order).await?))
-            }
-            Ask::Stop => {
-                let order = from_machine("order to stop an instance", &request.body)?;
-                let id = request.param("id").into();
-                Ok(Reply::json(202, &self.inbox.stop(id, order).await?))
-            }
-            Ask::Orders => {
-                let orders = from_machine("batch of orders", &request.body)?;
-                Ok(Reply::json(200, &self.inbox.orders(orders).await?))
-            }
-            Ask::Status => Ok(Reply::json(200, &self.find(request.param("id")).await?)),
-            Ask::Logs => self.logs(&request).await,
-            Ask::Health => Ok(Reply::json(200, &self.inbox.health().await?)),
-        }
+        let begun = self.requests.begin(request.call);
+        begun.end(self.answer(request).await)
     }
 }

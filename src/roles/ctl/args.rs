@@ -128,6 +128,17 @@ Examples:
   kube-lite ctl rollout undo hello"
     )]
     Rollout(RolloutCommand),
+    /// Who may use the cluster: tokens for people, and for machines to join
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  kube-lite ctl token create --role join                  a line for a new node, good for a day
+  kube-lite ctl token create --role operator --name ci --write ci.json
+  kube-lite ctl token list
+  kube-lite ctl token revoke ID"
+    )]
+    Token(TokenCommand),
     /// Write all the scheduler keeps to a file, for `kube-lite scheduler --restore`
     #[command(after_help = "\
 The file holds the environment of all workloads, passwords included; only you can read it.
@@ -146,6 +157,50 @@ Examples:
         /// Which shell
         shell: clap_complete::Shell,
     },
+}
+
+/// `token`
+#[derive(Clone, Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token. It is shown this once; only its hash is kept
+    Create(TokenCreateArgs),
+    /// All tokens, without their secrets
+    List,
+    /// Take a token back, at once
+    Revoke {
+        /// Its id, as `token list` shows it
+        id: String,
+    },
+}
+
+/// `token create`
+#[derive(Clone, Debug, Args)]
+pub struct TokenCreateArgs {
+    /// What it allows: join is for machines, the others for people
+    #[arg(long, value_enum)]
+    pub role: TokenRole,
+    /// Whose it is; stands in the history of workloads
+    #[arg(long)]
+    pub name: Option<String>,
+    /// How long it is good: 90s, 5m, 12h [default: to join 24h, for people for ever]
+    #[arg(long, value_parser = duration, value_name = "TIME")]
+    pub expires: Option<Duration>,
+    /// For people: write the credentials to this file instead of showing the token
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub write: Option<std::path::PathBuf>,
+}
+
+/// What a token allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum TokenRole {
+    /// Machines may join
+    Join,
+    /// Look
+    Viewer,
+    /// Change workloads
+    Operator,
+    /// Change the cluster
+    Admin,
 }
 
 /// Whether and how long to wait for a change to be carried out.

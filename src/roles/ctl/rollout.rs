@@ -178,10 +178,8 @@ async fn accepted(
     let response = match reply {
         Ok(response) => response,
         Err(error) if error.status() == Some(409) => {
-            let words = session.in_words(&error);
-            let words = words.trim_end_matches('.');
-            let next = format!("kube-lite ctl rollout history {id}");
-            return Err(Stop::Failed(format!("{words}. What there was: {next}")));
+            let next = format!("What there was: kube-lite ctl rollout history {id}");
+            return Err(Stop::advised(&session.in_words(&error), &next, &error));
         }
         Err(error) => return Err(session.failed_about(id, &error).await),
     };

@@ -9,19 +9,39 @@ use super::args::{CtlArgs, Output};
 use super::render::Look;
 use super::stop::{self, Stop};
 use crate::client::{Client, ClientError};
+use crate::identity::credentials::Credentials;
 
 /// Where the scheduler is looked for when nobody says.
 const SERVER: &str = "http://127.0.0.1:8080";
 
-/// Where the scheduler is, and who says so. A variable that is set to nothing says
-/// nothing.
-fn server(args: &CtlArgs) -> (String, &'static str) {
+/// The way to the scheduler. Credentials are shown over TLS only, to the scheduler
+/// that they are for.
+fn client(args: &CtlArgs) -> Result<Client, Stop> {
+    // A variable that is set to nothing says nothing.
     let set = std::env::var(crate::cli::SERVER_VARIABLE).ok().filter(|text| !text.is_empty());
-    match (&args.server, set) {
-        (Some(given), _) => (given.clone(), "--server"),
-        (None, Some(set)) => (set, crate::cli::SERVER_VARIABLE),
-        (None, None) => (SERVER.to_owned(), "the default"),
+    let given = match (&args.server, set) {
+        (Some(given), _) => Some((given.clone(), "--server")),
+        (None, Some(set)) => Some((set, crate::cli::SERVER_VARIABLE)),
+        (None, None) => None,
+    };
+    let plain = |server: &str, from: &str| {
+        let client = Client::new(server);
+        client.map_err(|error| Stop::Usage(format!("{error}. It comes from {from}")))
+    };
+    if let Some((server, from)) = &given
+        && !server.trim().starts_with("https://")
+    {
+        return plain(server, from);
     }
+    let found = Credentials::find().map_err(|error| Stop::Usage(format!("{error:#}")))?;
+    let Some(credentials) = found else {
+        let (server, from) = given.unwrap_or((SERVER.to_owned(), "the default"));
+        return plain(&server, from);
+    };
+    let server = given.map_or(credentials.server, |(server, _)| server);
+    let client = Client::pinned(&server, &credentials.fingerprint);
+    let client = client.map_err(|error| Stop::Usage(format!("{error:#}")))?;
+    Ok(client.with_token(&credentials.token))
 }
 
 /// One run of the command line.
@@ -41,10 +61,7 @@ pub struct Session {
 impl Session {
     /// From the command line and the environment.
     pub fn new(args: &CtlArgs) -> Result<Self, Stop> {
-        let (server, from) = server(args);
-        let client = Client::new(&server)
-            .map_err(|error| Stop::Usage(format!("{error}. It comes from {from}")))?
-            .introduced_as("kube-lite-ctl");
+        let client = client(args)?.introduced_as("kube-lite-ctl");
         let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let on_terminal = io::stdout().is_terminal();
@@ -122,12 +139,11 @@ impl Session {
         }
         let nodes = self.client.nodes().await.unwrap_or_default();
         let names: Vec<&str> = nodes.iter().map(|node| node.id.as_str()).collect();
-        let stop = self.failed(error);
-        match (stop::closest(node, names.iter().copied()), stop) {
-            (Some(name), Stop::Failed(text)) if name != node => {
-                Stop::Failed(format!("{}. Did you mean {name}?", text.trim_end_matches('.')))
+        match stop::closest(node, names.iter().copied()) {
+            Some(name) if name != node => {
+                Stop::advised(&self.in_words(error), &format!("Did you mean {name}?"), error)
             }
-            (_, stop) => stop,
+            _ => self.failed(error),
         }
     }
 
@@ -135,7 +151,10 @@ impl Session {
     /// user hears which there are.
     pub async fn failed_about(&self, workload: &str, error: &ClientError) -> Stop {
         let stop = self.failed(error);
-        let (Stop::Failed(text), Some(404)) = (&stop, error.status()) else { return stop };
+        if error.status() != Some(404) {
+            return stop;
+        }
+        let text = self.in_words(error);
         let Ok(list) = self.client.workloads().await else { return stop };
         let names = || list.iter().map(|view| view.spec.name.as_str());
         let says_more = text.contains("kube-lite ctl ") || text.contains("known are: ");
@@ -150,6 +169,6 @@ impl Session {
             }
             None => "These are all there is: kube-lite ctl workloads".to_owned(),
         };
-        Stop::Failed(format!("{}. {advice}", text.trim_end_matches('.')))
+        Stop::advised(&text, &advice, error)
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::client::ClientError;
+use crate::model::ApiError;
 
 /// Why a command stops here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,8 +56,14 @@ impl Stop {
     pub fn from_call(base: &str, error: &ClientError) -> Self {
         match error {
             ClientError::BadUrl { .. } => Stop::Usage(error.to_string()),
-            _ => Stop::Failed(in_words(base, error)),
+            _ => Stop::Failed(format!("{}{}", in_words(base, error), request_of(error))),
         }
+    }
+
+    /// From a call to the scheduler, when something can be said about what to do next.
+    pub fn advised(words: &str, advice: &str, error: &ClientError) -> Self {
+        let words = words.trim_end_matches('.');
+        Stop::Failed(format!("{words}. {advice}{}", request_of(error)))
     }
 }
 
@@ -88,6 +95,14 @@ pub fn in_words(base: &str, error: &ClientError) -> String {
     }
 }
 
+/// Where more about a failed call is in the scheduler's log: said last.
+fn request_of(error: &ClientError) -> String {
+    match error {
+        ClientError::Api(ApiError { request_id: Some(id), .. }) => format!(" [request {id}]"),
+        _ => String::new(),
+    }
+}
+
 /// The name that was probably meant, if one is close enough.
 pub fn closest<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // One slip of the finger, and one more for every four letters.
@@ -103,7 +118,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::ApiError;
 
     #[test]
     fn what_is_said_about_failed_calls() {
@@ -138,6 +152,23 @@ mod tests {
         for (error, wanted) in cases {
             assert_eq!(in_words("http://h:1", &error), wanted);
         }
+    }
+
+    #[test]
+    fn the_request_is_named_last() {
+        let mut answer = ApiError::not_found("there is no workload \"wbe\".");
+        answer.request_id = Some("0123abcd-7".to_owned());
+        let error = ClientError::Api(answer);
+        let said = |stop: Stop| stop.message().unwrap_or_default();
+        assert_eq!(
+            said(Stop::from_call("http://h:1", &error)),
+            "error: there is no workload \"wbe\". [request 0123abcd-7]"
+        );
+        let words = in_words("http://h:1", &error);
+        assert_eq!(
+            said(Stop::advised(&words, "Did you mean web?", &error)),
+            "error: there is no workload \"wbe\". Did you mean web? [request 0123abcd-7]"
+        );
     }
 
     #[test]

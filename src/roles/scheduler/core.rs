@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::message::{Input, Millis, Moment, Reply, Step, Ticket};
 use super::state::{Instance, Node, Replica, Share, State, Workload};
+use super::traffic::Traffic;
 use crate::model::view::NodeStatus;
 use crate::model::{
     ApiError, DaemonId, Draws, Health, InstanceId, NodeId, Phase, Timing, WorkloadId,
@@ -68,6 +69,9 @@ pub(super) struct Agenda {
     pub workloads: BTreeSet<WorkloadId>,
     /// Orders to be sent.
     pub orders: BTreeSet<InstanceId>,
+    /// Which orders are under way.
+    #[serde(default)]
+    pub traffic: Traffic,
     /// Workloads with replicas that found no room.
     pub starved: BTreeSet<WorkloadId>,
     /// When to look at what again.

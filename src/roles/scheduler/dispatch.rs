@@ -8,10 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use tokio::sync::Semaphore;
 
 use super::driver::SchedulerHandle;
 use super::message::{Input, Order, OrderAnswer, OrderBody, OrderKind};
+use super::vitals::Vitals;
 use crate::client::{AgentClient, ClientError};
 use crate::model::wire::{Fence, OrderOutcome, OrdersRequest, RunRequest, StopRequest};
 use crate::model::{ApiError, InstanceId, Timing};
@@ -31,6 +33,7 @@ pub struct Dispatcher {
     client: AgentClient,
     outboxes: Arc<Mutex<BTreeMap<String, Outbox>>>,
     in_flight: Arc<Semaphore>,
+    vitals: Vitals,
 }
 
 /// What waits for one agent. Stops go first: what they free may be waited for.
@@ -62,12 +65,19 @@ impl Outbox {
 }
 
 impl Dispatcher {
-    /// A dispatcher whose exchanges take at most `order_timeout_ms`.
-    pub fn new(timing: &Timing) -> Self {
+    /// A dispatcher whose exchanges take at most `order_timeout_ms`, over TLS if
+    /// there is any.
+    pub fn new(timing: &Timing, tls: Option<Arc<ClientConfig>>, vitals: Vitals) -> Self {
+        let timeout = Duration::from_millis(timing.order_timeout_ms);
+        let client = match tls {
+            Some(config) => AgentClient::secured(timeout, config),
+            None => AgentClient::new(timeout),
+        };
         Self {
-            client: AgentClient::new(Duration::from_millis(timing.order_timeout_ms)),
+            client,
             outboxes: Arc::default(),
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
+            vitals,
         }
     }
 
@@ -76,7 +86,7 @@ impl Dispatcher {
     pub fn send(&self, orders: Vec<Order>, handle: &SchedulerHandle) {
         let mut outboxes = self.outboxes();
         for order in orders {
-            let address = order.address.clone();
+            let address = self.client.at(&order.fence.node, &order.address);
             let outbox = outboxes.entry(address.clone()).or_default();
             let key = (Reverse(order.body.kind()), order.body.id().clone());
             outbox.waiting.insert(key, order);
@@ -114,13 +124,18 @@ impl Dispatcher {
         let fence = fence.clone();
         let bodies: Vec<OrderBody> = batch.into_iter().map(|order| order.body).collect();
         let told: Vec<_> = bodies.iter().map(|body| (body.id().clone(), body.kind())).collect();
+        let count = told.len();
+        self.vitals.orders.inc_by(count as u64);
+        self.vitals.in_flight.inc_by(count as i64);
         let answers = match <[OrderBody; 1]>::try_from(bodies) {
             Ok([body]) => vec![self.deliver_one(address, fence.clone(), body).await],
             Err(bodies) => self.deliver_all(address, fence.clone(), bodies).await,
         };
+        self.vitals.in_flight.dec_by(count as i64);
         for ((id, kind), answer) in told.into_iter().zip(answers) {
             let (node, incarnation) = (fence.node.clone(), fence.incarnation);
             if let OrderAnswer::Unanswered(why) = &answer {
+                self.vitals.unanswered.inc();
                 tracing::debug!("order for {id} on {node} was not answered: {why}");
             }
             handle.answered(Input::Answered { node, id, kind, incarnation, answer }).await;
@@ -128,12 +143,14 @@ impl Dispatcher {
     }
 
     async fn deliver_one(&self, address: &str, fence: Fence, body: OrderBody) -> OrderAnswer {
+        // One order is logged at both ends under the id of what it is about.
+        let client = self.client.on_behalf_of(body.id().as_str());
         let answer = match body {
             OrderBody::Run(order) => {
-                self.client.run(address, &RunRequest { fence, order: *order }).await
+                client.run(address, &RunRequest { fence, order: *order }).await
             }
             OrderBody::Stop { id, drain_ms, why } => {
-                self.client.stop(address, &id, &StopRequest { fence, drain_ms, why }).await
+                client.stop(address, &id, &StopRequest { fence, drain_ms, why }).await
             }
         };
         answer.map_or_else(not_taken, OrderAnswer::Accepted)

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -24,6 +25,7 @@ use super::message::{Input, Moment, Order, Record, Reply, Step, Ticket, UserCall
 use super::recorder::Recorder;
 use super::store::Store;
 use super::views::Snapshot;
+use super::vitals::Vitals;
 use crate::model::ApiError;
 use crate::model::wire::{HeartbeatRequest, RegisterRequest};
 
@@ -99,6 +101,7 @@ pub struct SchedulerHandle {
     published: watch::Receiver<Snapshot>,
     tickets: Arc<AtomicU64>,
     clock: Clock,
+    vitals: Vitals,
 }
 
 impl std::fmt::Debug for Mail {
@@ -170,6 +173,19 @@ impl SchedulerHandle {
         snapshot
     }
 
+    /// How the task does.
+    pub fn vitals(&self) -> Vitals {
+        self.vitals.clone()
+    }
+
+    /// Inputs that wait for the task.
+    pub fn waiting(&self) -> usize {
+        [&self.people, &self.answers, &self.agents]
+            .map(|lane| lane.max_capacity() - lane.capacity())
+            .into_iter()
+            .sum()
+    }
+
     /// Where durable state is.
     pub(super) fn store(&self) -> Arc<Store> {
         Arc::clone(&self.store)
@@ -225,6 +241,7 @@ pub struct Driver {
     waiting: BTreeMap<Ticket, oneshot::Sender<Result<Reply, ApiError>>>,
     disk_refused_at: Option<Instant>,
     recorder: Option<Recorder>,
+    vitals: Vitals,
 }
 
 impl Driver {
@@ -235,6 +252,7 @@ impl Driver {
         let (to_agents, agents) = mpsc::channel(AGENTS);
         let first = Snapshot { state: core.state.clone(), now: clock.now() };
         let (publisher, published) = watch::channel(first);
+        let vitals = Vitals::new();
         let handle = SchedulerHandle {
             people: to_people,
             answers: to_answers,
@@ -243,8 +261,9 @@ impl Driver {
             published,
             tickets: Arc::new(AtomicU64::new(1)),
             clock: clock.clone(),
+            vitals: vitals.clone(),
         };
-        let dispatcher = Dispatcher::new(&core.timing);
+        let dispatcher = Dispatcher::new(&core.timing, None, vitals.clone());
         let driver = Self {
             core,
             store,
@@ -255,6 +274,7 @@ impl Driver {
             waiting: BTreeMap::new(),
             disk_refused_at: None,
             recorder: None,
+            vitals,
         };
         (driver, handle)
     }
@@ -262,6 +282,12 @@ impl Driver {
     /// The same, and everything it decides is recorded.
     pub fn recorded_by(self, recorder: Option<Recorder>) -> Self {
         Self { recorder, ..self }
+    }
+
+    /// The same, with orders that go over TLS.
+    pub fn secured_by(self, tls: Option<Arc<ClientConfig>>) -> Self {
+        let dispatcher = Dispatcher::new(&self.core.timing, tls, self.vitals.clone());
+        Self { dispatcher, ..self }
     }
 
     /// Runs until `stop` is told. `handle` is where orders' answers go.
@@ -315,6 +341,7 @@ impl Driver {
         }
         let before = self.core.state.clone();
         let heard = heard(&inputs);
+        let began = Instant::now();
         let mut records: Vec<Record> = Vec::new();
         let mut orders: Vec<Order> = Vec::new();
         let mut events = Vec::new();
@@ -326,6 +353,8 @@ impl Driver {
             events.extend(step.events);
             replies.extend(step.replies);
         }
+        self.vitals.pass.observe(began.elapsed().as_secs_f64());
+        self.vitals.passes.inc();
         if records.is_empty() {
             self.mend_disk().await;
         } else if let Err(error) = self.commit(records).await {
@@ -334,6 +363,7 @@ impl Driver {
             if let Some(recorder) = &mut self.recorder {
                 recorder.rolled_back(now, format!("{error:#}"));
             }
+            self.vitals.refusals.inc();
             self.core.roll_back(before, &heard, now);
             self.disk_refused_at = Some(Instant::now());
             let refusal = ApiError::unavailable(
@@ -363,6 +393,9 @@ impl Driver {
     }
 
     fn step(&mut self, first: bool, input: Input) -> Step {
+        if matches!(input, Input::Heartbeat { .. }) {
+            self.vitals.heartbeats.inc();
+        }
         let moment = self.clock.moment();
         if let Some(recorder) = &mut self.recorder {
             recorder.before_step(first, moment, &input);
@@ -401,8 +434,10 @@ impl Driver {
             return Ok(());
         }
         let store = Arc::clone(&self.store);
-        tokio::task::spawn_blocking(move || store.commit(&records)).await??;
-        Ok(())
+        let began = Instant::now();
+        let committed = tokio::task::spawn_blocking(move || store.commit(&records)).await;
+        self.vitals.commit.observe(began.elapsed().as_secs_f64());
+        Ok(committed??)
     }
 
     fn answer(&mut self, ticket: Ticket, reply: Result<Reply, ApiError>) {

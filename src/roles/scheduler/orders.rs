@@ -19,7 +19,9 @@ impl Core {
     /// Sends what is due. Orders for nodes that cannot be reached wait for them:
     /// registering marks them again.
     pub(super) fn send_orders(&mut self) {
-        for id in std::mem::take(&mut self.agenda.orders) {
+        while self.agenda.traffic.has_room()
+            && let Some(id) = self.agenda.orders.pop_first()
+        {
             self.send_order(&id);
         }
     }
@@ -51,6 +53,10 @@ impl Core {
             self.agenda.deadlines.insert((due, Deadline::Order(id.clone())));
             return;
         }
+        let kind = if instance.stop.is_some() { OrderKind::Stop } else { OrderKind::Run };
+        if !self.agenda.traffic.lets_go(&node.id, id, kind) {
+            return;
+        }
         let body = match &instance.stop {
             Some(stop) => OrderBody::Stop {
                 id: id.clone(),
@@ -59,7 +65,11 @@ impl Core {
             },
             None => match self.run_order(&instance) {
                 Some(order) => OrderBody::Run(Box::new(order)),
-                None => return,
+                None => {
+                    let again = self.agenda.traffic.answered(&node.id, id, kind);
+                    self.agenda.orders.extend(again);
+                    return;
+                }
             },
         };
         let overdue_at = now + self.timing.order_timeout_ms + self.timing.order_retry_ms;
@@ -121,6 +131,8 @@ impl Core {
         incarnation: u64,
         answer: OrderAnswer,
     ) {
+        let again = self.agenda.traffic.answered(node, id, kind);
+        self.agenda.orders.extend(again);
         if self.state.nodes.get(node).is_some_and(|n| n.incarnation == incarnation) {
             self.note_reachable(node, !matches!(answer, OrderAnswer::Unanswered(_)));
         }

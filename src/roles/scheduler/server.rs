@@ -2,13 +2,16 @@
 //! are answered from the published snapshot in the caller's own task; writes go
 //! to the task that owns the cluster and are answered once they are durable.
 
+mod admission;
 mod backup;
 mod joint;
 mod live;
+mod metrics;
 mod page;
 pub mod routes;
 mod streams;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -19,6 +22,9 @@ use super::message::{Noted, Reply as Answer, RolloutCall, UserCall};
 use super::views::Snapshot;
 use crate::client::AgentClient;
 use crate::http::{Handler, Reply, Request, Route};
+use crate::identity::access::speaks_for;
+use crate::identity::keeper::Keeper;
+use crate::metrics::Requests;
 use crate::model::view::{ChangeResponse, RolloutRequest, ScaleRequest, UndoRequest};
 use crate::model::wire::{HeartbeatRequest, RegisterRequest};
 use crate::model::{ApiError, WorkloadSpec, parse, validate};
@@ -29,15 +35,44 @@ pub struct SchedulerServer {
     handle: SchedulerHandle,
     agents: AgentClient,
     watchers: live::Watchers,
+    warning: Option<&'static str>,
+    keeper: Option<Arc<Keeper>>,
+    /// Hosts that nodes may name although they come from elsewhere.
+    allow_advertise: Arc<[String]>,
+    requests: Requests,
 }
 
 /// An agent has to begin its answer within this long.
-const AGENT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const AGENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl SchedulerServer {
     /// A server in front of the task behind `handle`.
     pub fn new(handle: SchedulerHandle) -> Self {
-        Self { handle, agents: AgentClient::new(AGENT_TIMEOUT), watchers: live::Watchers::new() }
+        Self {
+            handle,
+            agents: AgentClient::new(AGENT_TIMEOUT),
+            watchers: live::Watchers::new(),
+            warning: None,
+            keeper: None,
+            allow_advertise: Arc::default(),
+            requests: Requests::new(),
+        }
+    }
+
+    /// The same, of a cluster with identities. Nodes may be called back at the address
+    /// they come from, or at one of `allow_advertise`.
+    pub fn kept_by(
+        self,
+        keeper: Option<Arc<Keeper>>,
+        agents: AgentClient,
+        allow_advertise: Vec<String>,
+    ) -> Self {
+        Self { keeper, agents, allow_advertise: allow_advertise.into(), ..self }
+    }
+
+    /// The same, with something to be said in `GET /health`.
+    pub fn warning_of(self, warning: Option<&'static str>) -> Self {
+        Self { warning, ..self }
     }
 
     /// Asks the task that owns the cluster, on behalf of the caller.
@@ -70,15 +105,12 @@ impl SchedulerServer {
         F: FnOnce(&Snapshot) -> Result<T, ApiError> + Send + 'static,
     {
         let snapshot = self.handle.snapshot();
-        let made = tokio::task::spawn_blocking(move || {
-            view(&snapshot).map(|value| Reply::json(200, &value))
-        });
-        match made.await.map_err(tokio::task::JoinError::try_into_panic) {
-            Ok(result) => result,
-            // Let the one place that handles panics handle this one, too.
-            Err(Ok(panic)) => std::panic::resume_unwind(panic),
-            Err(Err(_cancelled)) => Err(stopping()),
-        }
+        aside(move || view(&snapshot).map(|value| Reply::json(200, &value))).await
+    }
+
+    async fn metrics(&self) -> Result<Reply, ApiError> {
+        let (handle, requests) = (self.handle.clone(), self.requests.clone());
+        aside(move || metrics::metrics(&handle, &requests)).await
     }
 
     async fn deploy(&self, request: &Request<Call>) -> Result<Reply, ApiError> {
@@ -127,14 +159,9 @@ impl SchedulerServer {
         }
     }
 
-    async fn remove_node(&self, request: &Request<Call>) -> Result<Reply, ApiError> {
-        let call = UserCall::RemoveNode(request.param("id").into());
-        let message = "it is forgotten; its agent has to register again to come back";
-        self.change(request, call, 200, message.to_owned()).await
-    }
-
     async fn register(&self, request: &Request<Call>) -> Result<Reply, ApiError> {
         let hello: RegisterRequest = parse::from_machine("registration", &request.body)?;
+        self.may_register(request, &hello)?;
         match self.handle.register(request.peer.ip(), hello).await? {
             Answer::Registered(response) => Ok(Reply::json(200, &response)),
             other => Err(unexpected(&other)),
@@ -143,6 +170,7 @@ impl SchedulerServer {
 
     async fn heartbeat(&self, request: &Request<Call>) -> Result<Reply, ApiError> {
         let beat: HeartbeatRequest = parse::from_machine("heartbeat", &request.body)?;
+        speaks_for(&request.caller.identity, &beat.node_id)?;
         match self.handle.heartbeat(beat).await? {
             Answer::Beat(response) => Ok(Reply::json(200, &response)),
             other => Err(unexpected(&other)),
@@ -154,7 +182,9 @@ impl SchedulerServer {
         if self.handle.snapshots().has_changed().is_err() {
             return Err(stopping());
         }
-        Ok(Reply::json(200, &self.handle.snapshot().health()))
+        let mut health = self.handle.snapshot().health();
+        health.warnings.extend(self.warning.map(str::to_owned));
+        Ok(Reply::json(200, &health))
     }
 
     fn text_page(&self) -> Reply {
@@ -180,13 +210,26 @@ impl Handler for SchedulerServer {
     const ROUTES: &'static [Route<Call>] = ROUTES;
 
     async fn handle(&self, request: Request<Call>) -> Result<Reply, ApiError> {
+        let begun = self.requests.begin(request.call);
+        begun.end(self.answer(request).await)
+    }
+}
+
+impl SchedulerServer {
+    async fn answer(&self, request: Request<Call>) -> Result<Reply, ApiError> {
         let snapshot = || self.handle.snapshot();
         match request.call {
             Call::Page => Ok(page::front(&request.headers, || self.text_page())),
             Call::Asset => page::asset(request.param("file"), &request.headers),
             Call::Health => self.health(),
+            Call::Metrics => self.metrics().await,
             Call::Register => self.register(&request).await,
             Call::Heartbeat => self.heartbeat(&request).await,
+            Call::Join => self.join(&request),
+            Call::Renew => self.renew(&request),
+            Call::Tokens => self.tokens(),
+            Call::CreateToken => self.create_token(&request),
+            Call::RevokeToken => self.revoke_token(&request),
             Call::Deploy => self.deploy(&request).await,
             Call::Scale => self.scale(&request).await,
             Call::Delete => self.delete(&request).await,
@@ -242,6 +285,19 @@ impl Handler for SchedulerServer {
             Call::Backup => backup::backup(&self.handle).await,
             Call::Stream => live::stream(&self.handle, &self.watchers, &request),
         }
+    }
+}
+
+/// Makes an answer on a thread that may take its time.
+async fn aside(
+    make: impl FnOnce() -> Result<Reply, ApiError> + Send + 'static,
+) -> Result<Reply, ApiError> {
+    let made = tokio::task::spawn_blocking(make);
+    match made.await.map_err(tokio::task::JoinError::try_into_panic) {
+        Ok(result) => result,
+        // Let the one place that handles panics handle this one, too.
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        Err(Err(_cancelled)) => Err(stopping()),
     }
 }
 
@@ -333,8 +389,8 @@ mod tests {
         for route in ROUTES {
             let reads = route.method == Method::GET;
             let looks = matches!(route.access, Access::Viewer | Access::Public);
-            if route.call == Call::Backup {
-                assert_eq!((reads, route.access), (true, Access::Admin), "it holds all secrets");
+            if matches!(route.call, Call::Backup | Call::Tokens) {
+                assert_eq!((reads, route.access), (true, Access::Admin), "{}", route.path);
                 continue;
             }
             assert_eq!(reads, looks, "{} {}", route.method, route.path);

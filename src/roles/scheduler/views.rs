@@ -16,7 +16,7 @@ use crate::model::view::{
 use crate::model::wall::rfc3339;
 use crate::model::wire::DockerState;
 use crate::model::{
-    ApiError, ContainerInstance, Health, InstanceId, Phase, Reason, Why, WorkloadId,
+    ApiError, ContainerInstance, Health, InstanceId, NodeId, Phase, Reason, Why, WorkloadId,
 };
 
 /// Reasons listed per workload; more of the same help nobody.
@@ -491,11 +491,11 @@ impl Snapshot {
     }
 
     /// The instance of this id, or whose container id begins with this, and
-    /// where its agent is.
+    /// its node and where the agent is.
     ///
     /// # Errors
     /// 404 when there is none, 409 when the prefix fits several.
-    pub fn find_instance(&self, id: &str) -> Result<(InstanceId, String), ApiError> {
+    pub fn find_instance(&self, id: &str) -> Result<(InstanceId, NodeId, String), ApiError> {
         let found = match self.state.instances.get(&InstanceId::from(id)) {
             Some(instance) => vec![instance],
             None => self
@@ -517,7 +517,7 @@ impl Snapshot {
                  them with `kube-lite ctl instances`"
             ))),
             [instance] => match self.state.nodes.get(&instance.node) {
-                Some(node) => Ok((instance.id.clone(), node.address.clone())),
+                Some(node) => Ok((instance.id.clone(), node.id.clone(), node.address.clone())),
                 None => Err(ApiError::not_found(format!("the node of {id} was removed"))),
             },
             [first, second, ..] => Err(ApiError::conflict(format!(
@@ -578,6 +578,7 @@ impl Snapshot {
             cluster: Some(self.state.cluster.to_string()),
             epoch: Some(self.state.epoch),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            warnings: Vec::new(),
         }
     }
 }

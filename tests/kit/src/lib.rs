@@ -6,6 +6,8 @@
 //! - [`census`]: whether Docker's view and the scheduler's agree
 //! - [`chance`]: random moments from a seed that is printed
 //! - [`sandbox`]: a `kube-lite dev` of the test's own
+//! - [`hosts`]: several hosts, each with a network, a Docker daemon and an agent of its own
+//! - [`network`]: network namespaces, wires between them, and what goes wrong on these
 //! - [`second`]: a second Docker daemon in a network of its own
 //! - [`small_disk`]: a disk that is quickly full
 //! - [`http`]: one-off HTTP requests to containers
@@ -17,8 +19,10 @@
 pub mod census;
 pub mod chance;
 pub mod docker;
+pub mod hosts;
 pub mod http;
 pub mod load;
+pub mod network;
 pub mod process;
 pub mod proxy;
 pub mod registry;
@@ -29,6 +33,7 @@ pub mod small_disk;
 pub mod wait;
 
 pub use docker::Truth;
+pub use hosts::Hosts;
 pub use load::Load;
 pub use process::Process;
 pub use replay::Replay;

@@ -1,6 +1,8 @@
 //! A second Docker daemon: everything of its own, its network included, so that
 //! neither daemon knows of the other and both may publish the same host port.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,6 +18,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::docker::Truth;
+use crate::network::{Namespace, entering};
 use crate::process::Process;
 use crate::wait::{LONG, SHORT, until};
 
@@ -43,7 +46,7 @@ pub fn impossible() -> Option<String> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
     };
-    ["ip", "dockerd", "iptables"]
+    ["ip", "nsenter", "unshare", "dockerd", "iptables"]
         .into_iter()
         .find(|program| !has(program))
         .map(|program| format!("there is no {program}"))
@@ -73,6 +76,10 @@ pub struct SecondDocker {
     process: Process,
     directory: TempDir,
     options: Vec<String>,
+    /// A process in whose network it lives; none: in its starter's.
+    network: Option<u32>,
+    /// The containers it had whenever it was killed.
+    orphans: BTreeSet<OsString>,
 }
 
 impl SecondDocker {
@@ -90,6 +97,14 @@ impl SecondDocker {
     /// # Panics
     /// When it does not come up.
     pub async fn start_with(images: &[&str], options: &[&str]) -> Self {
+        Self::start_in(None, images, options).await
+    }
+
+    /// The same, in this network.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub async fn start_in(network: Option<&Namespace>, images: &[&str], options: &[&str]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let directory = TempDir::new().expect("a directory");
         std::fs::write(directory.path().join("config.json"), "{}").expect("a configuration");
@@ -98,8 +113,9 @@ impl SecondDocker {
         let mut all: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
         all.extend(["--containerd-namespace".to_owned(), unique.clone()]);
         all.extend(["--containerd-plugins-namespace".to_owned(), format!("{unique}-plugins")]);
-        let process = dockerd(directory.path(), &all);
-        let second = Self { process, directory, options: all };
+        let network = network.map(Namespace::id);
+        let process = dockerd(network, directory.path(), &all);
+        let second = Self { process, directory, options: all, network, orphans: BTreeSet::new() };
         let docker = second.answers().await;
         for image in images {
             let first = Docker::connect_with_defaults().expect("a Docker client");
@@ -124,6 +140,7 @@ impl SecondDocker {
     /// When that does not end.
     pub async fn kill(&mut self) {
         self.process.kill();
+        self.orphans.extend(containers_of(self.directory.path()));
         let at = self.directory.path().join("exec/containerd/containerd.pid");
         let Ok(text) = std::fs::read_to_string(&at) else { return };
         until("its containerd to end", SHORT, || async {
@@ -142,8 +159,34 @@ impl SecondDocker {
     /// # Panics
     /// When it does not come up.
     pub async fn start_again(&mut self) {
-        self.process = dockerd(self.directory.path(), &self.options);
+        self.process = dockerd(self.network, self.directory.path(), &self.options);
         self.answers().await;
+    }
+
+    /// What a power cut does: the daemon and all containers end at once, and of
+    /// what it has written only its data is left.
+    pub async fn power_off(&mut self) {
+        self.kill().await;
+        end_leftovers(self.directory.path());
+        remove_control_groups(&self.orphans);
+        for volatile in ["exec", "pid", "sock"] {
+            let path = self.directory.path().join(volatile);
+            let _ = std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path));
+        }
+    }
+
+    /// Starts the daemon after a power cut, in what is its network now.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub async fn power_on(&mut self, network: &Namespace) {
+        self.network = Some(network.id());
+        self.start_again().await;
+    }
+
+    /// The control groups of its containers.
+    pub fn control_groups(&self) -> Vec<PathBuf> {
+        control_groups(&containers_of(self.directory.path()))
     }
 
     async fn answers(&self) -> Docker {
@@ -174,9 +217,12 @@ impl SecondDocker {
     }
 }
 
-fn dockerd(directory: &Path, options: &[String]) -> Process {
+fn dockerd(network: Option<u32>, directory: &Path, options: &[String]) -> Process {
     let at = |name: &str| directory.join(name);
-    let mut command = Command::new("dockerd");
+    let mut command = match network {
+        Some(process) => entering(process, "dockerd"),
+        None => Command::new("dockerd"),
+    };
     command
         .arg("--data-root")
         .arg(at("root"))
@@ -202,6 +248,41 @@ impl Drop for SecondDocker {
             std::thread::sleep(Duration::from_millis(20));
         }
         end_leftovers(self.directory.path());
+        self.orphans.extend(containers_of(self.directory.path()));
+        remove_control_groups(&self.orphans);
+    }
+}
+
+/// The ids of the containers that a daemon has in its books.
+fn containers_of(directory: &Path) -> BTreeSet<OsString> {
+    let entries = std::fs::read_dir(directory.join("root/containers")).into_iter().flatten();
+    entries.flatten().map(|entry| entry.file_name()).collect()
+}
+
+/// The control groups of these containers that are still there.
+fn control_groups(containers: &BTreeSet<OsString>) -> Vec<PathBuf> {
+    let root = PathBuf::from("/sys/fs/cgroup");
+    let entries = std::fs::read_dir(&root).into_iter().flatten().flatten();
+    // One hierarchy, or one for each controller.
+    let tops: Vec<PathBuf> = entries.map(|entry| entry.path()).chain([root]).collect();
+    let groups =
+        tops.iter().flat_map(|top| containers.iter().map(|id| top.join("docker").join(id)));
+    groups.filter(|group| group.is_dir()).collect()
+}
+
+/// Removes the control groups of these containers, which must have ended: nobody else
+/// does, once the daemon that has made them was killed. The kernel refuses to remove one
+/// that somebody lives in.
+fn remove_control_groups(containers: &BTreeSet<OsString>) {
+    for _ in 0..50 {
+        let left = control_groups(containers);
+        if left.is_empty() {
+            return;
+        }
+        for group in left {
+            let _ = std::fs::remove_dir(group);
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

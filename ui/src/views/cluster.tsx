@@ -214,8 +214,8 @@ function Nodes() {
       </div>
       {ids.length === 0 && (
         <div className="welcome">
-          <p>No node has registered. Start an agent on each machine that has Docker:</p>
-          <Command text={`kube-lite agent --scheduler ${location.origin} --listen :8081`} />
+          <p>No node has registered. Start an agent on this machine, if it has Docker:</p>
+          <Command text={`kube-lite agent --scheduler ${location.origin}`} />
         </div>
       )}
       <div className={ids.length > BEATING_AT_MOST ? "nodes many" : "nodes"}>

@@ -302,6 +302,19 @@ fn what_the_scheduler_judged_long_ago_is_left_alone() {
     world.assert_idle();
 }
 
+/// The node was off for so long that the replica was filled elsewhere, which nobody but
+/// the scheduler knows. It has been told of the end.
+#[test]
+fn what_was_found_dead_and_told_is_left_alone() {
+    let mut dead = facts("c-web-r1-x", ContainerState::Ended);
+    (dead.exit_code, dead.finished_at_ms) = (Some(255), Some(WALL));
+    let mut world = World::ready_with(vec![observed(&order(ID, json!({})), dead)]);
+    world.pass(3_500);
+    world.scheduler_up = false;
+    world.pass(30_000);
+    assert_eq!(world.ids(), [ID]);
+}
+
 #[test]
 fn a_replica_that_is_filled_again_is_left_alone() {
     let mut world = World::ready();

@@ -48,7 +48,7 @@ pub(super) fn logs(
     }
     let (out, reply) =
         if follow { Reply::live_stream(JSON_LINES) } else { Reply::stream(JSON_LINES) };
-    let (handle, agents) = (handle.clone(), agents.clone());
+    let (handle, agents) = (handle.clone(), agents.on_behalf_of(&request.id));
     let reader = Reader { handle, agents, out, workload, only, follow };
     tokio::spawn(reader.run(tail));
     Ok(reply)
@@ -120,7 +120,7 @@ impl Reader {
             let instance = state.instances.get(id)?;
             let has_log = instance.seen.as_ref().is_some_and(|s| !s.container_id.is_none());
             let node = state.nodes.get(&instance.node).filter(|_| has_log)?;
-            Some((id.clone(), node.address.clone()))
+            Some((id.clone(), self.agents.at(&instance.node, &node.address)))
         })
         .collect()
     }

@@ -13,10 +13,22 @@ pub enum Call {
     Asset,
     /// Whether the scheduler itself is well.
     Health,
+    /// Figures for Prometheus.
+    Metrics,
     /// An agent introduces itself.
     Register,
     /// An agent reports.
     Heartbeat,
+    /// A machine becomes a node.
+    Join,
+    /// A node gets a newer certificate.
+    Renew,
+    /// All tokens.
+    Tokens,
+    /// Make a token.
+    CreateToken,
+    /// Take a token back.
+    RevokeToken,
     /// Create or change a workload.
     Deploy,
     /// All workloads.
@@ -76,12 +88,13 @@ const MIB: usize = 1 << 20;
 
 /// Everything the scheduler can be asked.
 pub const ROUTES: &[Route<Call>] = {
-    use Access::{Admin, Agent, Operator, Public, Viewer};
+    use Access::{Admin, Agent, Joiner, Operator, Public, Renewal, Viewer};
     use Method as M;
     &[
         Route::new(M::GET, "/", Call::Page, Public, "The dashboard; to curl: what this is and where to look"),
         Route::new(M::GET, "/assets/{file}", Call::Asset, Public, "A file of the dashboard"),
         Route::new(M::GET, "/health", Call::Health, Public, "Whether the scheduler itself is well"),
+        Route::new(M::GET, "/metrics", Call::Metrics, Viewer, "Figures about cluster and scheduler, for Prometheus"),
         Route::new(M::POST, "/register", Call::Register, Agent, "An agent introduces itself")
             .body(64 * KIB),
         Route::new(
@@ -92,6 +105,38 @@ pub const ROUTES: &[Route<Call>] = {
             "An agent reports what it has; 422 when it has to register first",
         )
         .body(64 * MIB),
+        Route::new(
+            M::POST,
+            "/join",
+            Call::Join,
+            Joiner,
+            "A machine becomes a node: it gets a certificate of the cluster",
+        )
+        .body(16 * KIB),
+        Route::new(
+            M::POST,
+            "/renew",
+            Call::Renew,
+            Renewal,
+            "A node gets a newer certificate; also when the one it has is too old",
+        )
+        .body(16 * KIB),
+        Route::new(
+            M::GET,
+            "/tokens",
+            Call::Tokens,
+            Admin,
+            "All tokens, without their secrets",
+        ),
+        Route::new(
+            M::POST,
+            "/tokens",
+            Call::CreateToken,
+            Admin,
+            "Makes a token, for people or for machines to join; its secret is told this once",
+        )
+        .body(4 * KIB),
+        Route::new(M::DELETE, "/tokens/{id}", Call::RevokeToken, Admin, "Takes a token back"),
         Route::new(
             M::POST,
             "/deploy",

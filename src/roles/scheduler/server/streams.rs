@@ -112,9 +112,10 @@ pub(super) async fn logs(
 ) -> Result<Reply, ApiError> {
     let tail = request.query.number("tail", LARGEST)?;
     let follow = request.query.flag("follow")?;
-    let (instance, agent) = snapshot.find_instance(request.param("id"))?;
+    let (instance, node, agent) = snapshot.find_instance(request.param("id"))?;
     let source = agents
-        .logs(&agent, instance.as_str(), tail, follow)
+        .on_behalf_of(&request.id)
+        .logs(&agents.at(&node, &agent), instance.as_str(), tail, follow)
         .await
         .map_err(|error| agent_trouble(&agent, instance.as_str(), error))?;
     let (out, reply) = if follow { Reply::live_stream(TEXT) } else { Reply::stream(TEXT) };

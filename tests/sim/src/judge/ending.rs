@@ -313,7 +313,13 @@ impl World {
                 return Some(format!("replica {number} of {name} is of another revision"));
             }
             let template = workload.template(replica.revision)?;
-            if replica.done.is_some() || lost_once(replica) {
+            if replica.done.is_some() {
+                continue;
+            }
+            if lost_once(replica) {
+                // What is well of another revision stays until that is back.
+                accounted +=
+                    replica.instances.iter().filter(|id| live.contains(*id)).count().min(1);
                 continue;
             }
             if fate(template) == Fate::Finishes {

@@ -1,0 +1,465 @@
+//! Who may do what, over real TLS: every route of both servers, from their tables,
+//! against every kind of credentials; and what a malicious node tries.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube_lite::client::{AgentClient, Client};
+use kube_lite::http::{Access, Handler as _, Route};
+use kube_lite::identity::credentials::Credentials;
+use kube_lite::identity::keeper::{self, ADMIN_FILE, Keeper};
+use kube_lite::identity::ledger::Grant;
+use kube_lite::identity::membership::Membership;
+use kube_lite::identity::message::TokenRequest;
+use kube_lite::identity::tls::{Badge, client_config, pinned_config};
+use kube_lite::identity::token::Invitation;
+use kube_lite::model::NodeId;
+use kube_lite::roles::agent::runtime::Runtime;
+use kube_lite::roles::agent::server::AgentServer;
+use kube_lite::roles::agent::simulated::SimulatedHandle;
+use kube_lite::roles::agent::simulated::fate::Settings;
+use kube_lite::roles::agent::{self, AgentConfig, RunningAgent};
+use kube_lite::roles::scheduler::server::ROUTES;
+use kube_lite::roles::scheduler::{self, RunningScheduler, SchedulerConfig};
+use kube_lite_testkit::{SHORT, until};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::CertifiedKey;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const HOUR: u64 = 3600;
+
+/// What somebody shows.
+#[derive(Clone)]
+struct Shown {
+    tls: Arc<rustls::ClientConfig>,
+    token: Option<String>,
+}
+
+/// Status and reason of an answer, or why there was none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Said {
+    Answer(u16, String),
+    Nothing(String),
+}
+
+impl Shown {
+    /// Asks, and reads as much of the answer as tells whether it is a refusal.
+    async fn ask(
+        &self,
+        addr: SocketAddr,
+        peer: &str,
+        method: &str,
+        path: &str,
+        body: &Value,
+    ) -> Said {
+        let spoken = self.speak(addr, peer, method, path, body);
+        match timeout(PATIENCE, spoken).await.expect("an answer in time") {
+            Ok(said) => said,
+            Err(error) => Said::Nothing(error.to_string()),
+        }
+    }
+
+    async fn speak(
+        &self,
+        addr: SocketAddr,
+        peer: &str,
+        method: &str,
+        path: &str,
+        body: &Value,
+    ) -> std::io::Result<Said> {
+        let tcp = TcpStream::connect(addr).await?;
+        let name = ServerName::try_from(peer.to_owned()).unwrap();
+        let mut stream = TlsConnector::from(self.tls.clone()).connect(name, tcp).await?;
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let mut text =
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
+        if let Some(token) = &self.token {
+            text += &format!("Authorization: Bearer {token}\r\n");
+        }
+        if !body.is_empty() {
+            let length = body.len();
+            text += &format!("Content-Type: application/json\r\nContent-Length: {length}\r\n");
+        }
+        text += "\r\n";
+        text += &body;
+        stream.write_all(text.as_bytes()).await?;
+        let mut raw = Vec::new();
+        // Streams have no end; their heads are enough.
+        while !raw.windows(4).any(|four| four == b"\r\n\r\n") {
+            if stream.read_buf(&mut raw).await? == 0 {
+                break;
+            }
+        }
+        let head = String::from_utf8_lossy(&raw).into_owned();
+        let status: u16 = head.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
+        if status >= 400 {
+            stream.read_to_end(&mut raw).await?;
+        }
+        let text = String::from_utf8_lossy(&raw).into_owned();
+        let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        let value: Value = serde_json::from_str(body).unwrap_or_default();
+        Ok(Said::Answer(status, value["reason"].as_str().unwrap_or_default().to_owned()))
+    }
+}
+
+/// A key and a certificate of this authority for this node, good for so long.
+fn certified(keeper: &Keeper, node: &str) -> (CertifiedKey, CertificateDer<'static>) {
+    let pair = rcgen::KeyPair::generate().unwrap();
+    let request = rcgen::CertificateParams::default().serialize_request(&pair).unwrap();
+    let answer = keeper.join(&node.into(), &request.pem().unwrap()).unwrap();
+    let der = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+    let key = PrivateKeyDer::try_from(pair.serialize_der()).unwrap();
+    let provider = rustls::crypto::ring::default_provider();
+    let key = CertifiedKey::from_der(vec![der(&answer.certificate)], key, &provider).unwrap();
+    (key, der(&answer.authority))
+}
+
+fn badge(key: CertifiedKey) -> Arc<Badge> {
+    let badge = Badge::default();
+    badge.wear(Arc::new(key));
+    Arc::new(badge)
+}
+
+/// A cluster with a scheduler in this process, and everybody who may turn up there.
+struct Cluster {
+    dir: TempDir,
+    keeper: Arc<Keeper>,
+    scheduler: RunningScheduler,
+    invitation: Invitation,
+    authority: CertificateDer<'static>,
+    /// Names, and what they show.
+    people: Vec<(&'static str, Shown)>,
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        let dir = TempDir::new().unwrap();
+        let founded = keeper::found(dir.path(), "127.0.0.1:8080", &[]).unwrap().unwrap();
+        // Somebody whose certificate is too old by the time that it is used.
+        let short = Keeper::open(dir.path(), &[], 1).unwrap().unwrap();
+        let (old, authority) = certified(&short, "old");
+        drop(short);
+        let keeper = Keeper::open(dir.path(), &[], HOUR).unwrap().unwrap();
+        let (removed, _) = certified(&keeper, "removed");
+        assert!(keeper.revoke_node(&"removed".into()).unwrap());
+        let other = TempDir::new().unwrap();
+        keeper::found(other.path(), "127.0.0.1:8080", &[]).unwrap().unwrap();
+        let foreign = Keeper::open(other.path(), &[], HOUR).unwrap().unwrap();
+        let (foreign, _) = certified(&foreign, "n1");
+        let (node, _) = certified(&keeper, "n1");
+
+        let plain = client_config(&authority, None).unwrap();
+        let token = |token: &str| Shown { tls: plain.clone(), token: Some(token.to_owned()) };
+        let wears =
+            |key| Shown { tls: client_config(&authority, Some(badge(key))).unwrap(), token: None };
+        let made = |role, life| {
+            let asked = TokenRequest { role, name: None, expires_in_seconds: life };
+            keeper.create_token(&asked).unwrap()
+        };
+        let admin = Credentials::read(&dir.path().join(ADMIN_FILE)).unwrap().unwrap();
+        let revoked = made(Grant::Admin, None);
+        keeper.revoke_token(&revoked.token.id).unwrap();
+        let revoked_join = made(Grant::Join, None);
+        keeper.revoke_token(&revoked_join.token.id).unwrap();
+        let expired = made(Grant::Admin, Some(1));
+        let people = vec![
+            ("nothing", Shown { tls: plain.clone(), token: None }),
+            ("no token of ours", token("secret")),
+            ("wrong", token(&format!("klu_{}", "a".repeat(64)))),
+            ("expired", token(&expired.secret)),
+            ("revoked", token(&revoked.secret)),
+            ("viewer", token(&made(Grant::Viewer, None).secret)),
+            ("operator", token(&made(Grant::Operator, None).secret)),
+            ("admin", token(&admin.token)),
+            ("joiner", token(founded.invitation.secret.reveal())),
+            ("revoked joiner", token(&revoked_join.secret)),
+            ("node", wears(node)),
+            ("expired node", wears(old)),
+            ("removed node", wears(removed)),
+            ("foreign", wears(foreign)),
+            ("scheduler", Shown { tls: keeper.client_config().unwrap(), token: None }),
+        ];
+        let scheduler = scheduler::start(SchedulerConfig {
+            keeper: Some(keeper.clone()),
+            ..SchedulerConfig::default()
+        })
+        .await
+        .unwrap();
+        let invitation =
+            Invitation { scheduler: scheduler.local_addr().to_string(), ..founded.invitation };
+        let cluster = Self { dir, keeper, scheduler, invitation, authority, people };
+        // Until what was made for a second is too old.
+        let addr = cluster.scheduler.local_addr();
+        for (who, reason) in [("expired", "ExpiredToken"), ("expired node", "ExpiredCertificate")] {
+            until("a second to pass", SHORT, || async {
+                let shown = cluster.shown(who);
+                match shown.ask(addr, SCHEDULER, "GET", "/nodes", &Value::Null).await {
+                    Said::Answer(401, is) if is == reason => Ok(()),
+                    other => Err(format!("{who}: {other:?}")),
+                }
+            })
+            .await;
+        }
+        cluster
+    }
+
+    fn shown(&self, who: &str) -> Shown {
+        self.people.iter().find(|(name, _)| *name == who).expect("somebody known").1.clone()
+    }
+
+    fn home(&self, node: &str) -> std::path::PathBuf {
+        self.dir.path().join("homes").join(node)
+    }
+
+    async fn member(&self, node: &str) -> Arc<Membership> {
+        Membership::join(&self.home(node), &node.into(), &self.invitation).await.unwrap()
+    }
+
+    async fn agent(&self, node: &str) -> RunningAgent {
+        let member = self.member(node).await;
+        let tls = member.client_config().unwrap();
+        agent::start(AgentConfig {
+            scheduler: Client::secured(member.scheduler(), tls).unwrap(),
+            listen: "127.0.0.1:0".to_owned(),
+            advertise: None,
+            node_id: Some(node.into()),
+            data_dir: None,
+            runtime: Runtime::Simulated(SimulatedHandle::new(Settings::default())),
+            timing: SimulatedHandle::timing(Default::default()),
+            insecure: false,
+            member: Some(member),
+        })
+        .await
+        .unwrap()
+    }
+}
+
+const SCHEDULER: &str = "scheduler.kube-lite";
+
+/// A route as it can be asked for.
+fn requests<C>(routes: &[Route<C>]) -> Vec<(String, String, Access)> {
+    let filled = |path: &str| {
+        let fill = |part: &str| match part.starts_with('{') {
+            true => "nothing-like-this".to_owned(),
+            false => part.to_owned(),
+        };
+        path.split('/').map(fill).collect::<Vec<_>>().join("/")
+    };
+    routes.iter().map(|r| (r.method.to_string(), filled(r.path), r.access)).collect()
+}
+
+/// The refusal of a scheduler's route; `None`: no refusal.
+fn at_scheduler(who: &str, access: Access) -> Option<(u16, &'static str)> {
+    use Access::{Admin, Agent, Joiner, Operator, Public, Renewal, Scheduler, Viewer};
+    let kind = Some((403, "WrongKindOfCaller"));
+    let small = Some((403, "RoleTooSmall"));
+    if access == Public {
+        return None;
+    }
+    match who {
+        "nothing" => Some((401, "NoCredentials")),
+        "no token of ours" => Some((401, "MalformedToken")),
+        "wrong" => Some((401, "UnknownToken")),
+        "expired" => Some((401, "ExpiredToken")),
+        "revoked" | "revoked joiner" => Some((401, "RevokedToken")),
+        "removed node" => Some((401, "RevokedCertificate")),
+        "expired node" if access == Renewal => None,
+        "expired node" => Some((401, "ExpiredCertificate")),
+        "viewer" => match access {
+            Viewer => None,
+            Operator | Admin => small,
+            _ => kind,
+        },
+        "operator" => match access {
+            Viewer | Operator => None,
+            Admin => small,
+            _ => kind,
+        },
+        "admin" => (!matches!(access, Viewer | Operator | Admin)).then_some(kind).flatten(),
+        "joiner" => (access != Joiner).then_some(kind).flatten(),
+        "node" => (!matches!(access, Agent | Renewal)).then_some(kind).flatten(),
+        "scheduler" => (!matches!(access, Viewer | Scheduler)).then_some(kind).flatten(),
+        other => panic!("nobody called {other}"),
+    }
+}
+
+/// The refusal of an agent's route. It knows no tokens.
+fn at_agent(who: &str, access: Access) -> Option<(u16, &'static str)> {
+    match who {
+        _ if access == Access::Public => None,
+        "scheduler" => None,
+        "node" | "expired node" | "removed node" => Some((403, "WrongKindOfCaller")),
+        _ => Some((401, "NoCredentials")),
+    }
+}
+
+/// Whether this is what a guard says, and not what a handler does.
+fn is_refusal(said: &Said) -> bool {
+    let words = ["WrongKindOfCaller", "RoleTooSmall", "AnotherNode", "ForeignAddress"];
+    match said {
+        Said::Answer(401, _) | Said::Nothing(_) => true,
+        Said::Answer(403, reason) => words.contains(&reason.as_str()),
+        Said::Answer(..) => false,
+    }
+}
+
+async fn every_route(
+    cluster: &Cluster,
+    addr: SocketAddr,
+    peer: &str,
+    routes: Vec<(String, String, Access)>,
+    wanted: fn(&str, Access) -> Option<(u16, &'static str)>,
+) {
+    let mut wrong = Vec::new();
+    for (who, shown) in &cluster.people {
+        for (method, path, access) in &routes {
+            let said = shown.ask(addr, peer, method, path, &Value::Null).await;
+            let right = if *who == "foreign" {
+                matches!(&said, Said::Nothing(why) if why.contains("alert"))
+            } else {
+                match wanted(who, *access) {
+                    None => !is_refusal(&said),
+                    Some((status, reason)) => said == Said::Answer(status, reason.to_owned()),
+                }
+            };
+            if !right {
+                wrong.push(format!("{who}: {method} {path} ({access:?}): {said:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_against_everybody() {
+    let cluster = Cluster::start().await;
+    let addr = cluster.scheduler.local_addr();
+    // Reads first: what an admin may do must not change who is known.
+    let (first, last): (Vec<_>, Vec<_>) =
+        requests(ROUTES).into_iter().partition(|(method, ..)| method == "GET");
+    every_route(&cluster, addr, SCHEDULER, first, at_scheduler).await;
+    every_route(&cluster, addr, SCHEDULER, last, at_scheduler).await;
+    let agent = cluster.agent("a1").await;
+    let routes = requests(AgentServer::ROUTES);
+    every_route(&cluster, agent.local_addr(), "a1.node.kube-lite", routes, at_agent).await;
+    agent.kill();
+    cluster.scheduler.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_malicious_node_speaks_for_itself_only() {
+    let cluster = Cluster::start().await;
+    let addr = cluster.scheduler.local_addr();
+    let node = cluster.shown("node"); // n1
+    let ask = |method: &'static str, path: &'static str, body: Value| {
+        let node = node.clone();
+        async move { node.ask(addr, SCHEDULER, method, path, &body).await }
+    };
+    let hello = |name: &str, advertise: Option<&str>| {
+        json!({"nodeId": name, "key": "k", "incarnation": 1, "port": 9, "advertise": advertise,
+            "docker": {"state": "ok"}})
+    };
+    let refused = |status, reason: &str| Said::Answer(status, reason.to_owned());
+    // Reports for another, and registers as one.
+    let beat = json!({"nodeId": "n2", "incarnation": 1, "epoch": 1, "seq": 1, "synced": true,
+        "docker": {"state": "ok"}, "containers": []});
+    assert_eq!(ask("POST", "/heartbeat", beat).await, refused(403, "AnotherNode"));
+    assert_eq!(ask("POST", "/register", hello("n2", None)).await, refused(403, "AnotherNode"));
+    // Has a certificate made for another.
+    let renewal = json!({"nodeId": "n2", "request": "x"});
+    assert_eq!(ask("POST", "/renew", renewal).await, refused(403, "AnotherNode"));
+    // Or one for itself, for a key that it does not have.
+    let pair = rcgen::KeyPair::generate().unwrap();
+    let request = rcgen::CertificateParams::default().serialize_request(&pair).unwrap();
+    let renewal = json!({"nodeId": "n1", "request": request.pem().unwrap()});
+    assert_eq!(ask("POST", "/renew", renewal).await, refused(409, "NameTaken"));
+    // Makes the scheduler fetch an address of its choice.
+    for address in ["169.254.169.254:80", "localhost:8080", "10.0.0.1:1"] {
+        let said = ask("POST", "/register", hello("n1", Some(address))).await;
+        assert_eq!(said, refused(403, "ForeignAddress"), "{address}");
+    }
+    // Reads another's specs.
+    for path in ["/workloads", "/instances", "/nodes", "/events", "/backup", "/stream", "/tokens"] {
+        assert_eq!(
+            ask("GET", path, Value::Null).await,
+            refused(403, "WrongKindOfCaller"),
+            "{path}"
+        );
+    }
+    // Itself it may be.
+    let said = ask("POST", "/register", hello("n1", None)).await;
+    assert_eq!(said, Said::Answer(200, String::new()));
+
+    // With a join token it becomes nobody who is there already.
+    let taken = Membership::join(&cluster.home("thief"), &"n1".into(), &cluster.invitation).await;
+    let error = format!("{:#}", taken.unwrap_err());
+    assert!(error.contains("There is a node n1 already"), "{error}");
+
+    // At an address where another node answers, the scheduler says nothing.
+    let agent = cluster.agent("a1").await;
+    let there = agent.local_addr().to_string();
+    let client = AgentClient::secured(PATIENCE, cluster.keeper.client_config().unwrap());
+    let right = client.health(&client.at(&NodeId::from("a1"), &there)).await;
+    assert!(right.is_ok(), "{right:?}");
+    let error = client.health(&client.at(&NodeId::from("n1"), &there)).await.unwrap_err();
+    assert!(error.to_string().contains("somebody else"), "{error}");
+    agent.kill();
+    cluster.scheduler.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn joining_is_with_the_right_scheduler_and_once() {
+    let cluster = Cluster::start().await;
+    let join = |home: &'static str, node: &'static str, invitation: Invitation| {
+        let home = cluster.home(home);
+        async move { Membership::join(&home, &NodeId::from(node), &invitation).await }
+    };
+    // Another authority than the token is of: the secret is not even told.
+    let fingerprint = "0".repeat(64);
+    let wrong = Invitation { fingerprint, ..cluster.invitation.clone() };
+    let error = format!("{:#}", join("m", "m", wrong).await.unwrap_err());
+    assert!(error.contains("another cluster"), "{error}");
+    assert!(!error.contains(cluster.invitation.secret.reveal()), "no secret in an error");
+    // That attempt left a key; the next one goes on with it.
+    let member = join("m", "m", cluster.invitation.clone()).await.unwrap();
+    let kept = cluster.home("m").join("identity.json");
+    let before = std::fs::read(&kept).unwrap();
+    assert_eq!(mode(&kept), 0o600);
+    drop(member);
+    // Again: nothing happens. As somebody else: no.
+    join("m", "m", cluster.invitation.clone()).await.unwrap();
+    assert_eq!(std::fs::read(&kept).unwrap(), before);
+    let error = format!("{:#}", join("m", "other", cluster.invitation.clone()).await.unwrap_err());
+    assert!(error.contains("is of node m"), "{error}");
+    // Its answer got lost: the same key may ask again.
+    let text = String::from_utf8(before).unwrap();
+    let mut value: Value = serde_json::from_str(&text).unwrap();
+    value["certificate"] = Value::Null;
+    std::fs::write(&kept, value.to_string()).unwrap();
+    join("m", "m", cluster.invitation.clone()).await.unwrap();
+
+    // Who knows the fingerprint knows the scheduler; with another one, nobody is there.
+    let tls = pinned_config(&cluster.invitation.fingerprint).unwrap();
+    let shown = Shown { tls, token: None };
+    let addr = cluster.scheduler.local_addr();
+    let said = shown.ask(addr, SCHEDULER, "GET", "/health", &Value::Null).await;
+    assert_eq!(said, Said::Answer(200, String::new()));
+    let said = shown.ask(addr, "a1.node.kube-lite", "GET", "/health", &Value::Null).await;
+    assert!(matches!(said, Said::Nothing(_)), "{said:?}");
+    let _ = &cluster.authority;
+    cluster.scheduler.shutdown().await;
+}
+
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
