@@ -17,7 +17,7 @@ use kube_lite::model::wire::{
 use kube_lite::model::{ContainerInstance, NodeId, Phase, Timing, WorkloadSpec};
 use kube_lite::roles::scheduler::core::Core;
 use kube_lite::roles::scheduler::message::{
-    Input, Moment, OrderAnswer, OrderBody, OrderKind, Step, UserCall,
+    Input, Moment, Order, OrderAnswer, OrderBody, OrderKind, Step, UserCall,
 };
 use kube_lite::roles::scheduler::state::State;
 use nix::time::ClockId;
@@ -156,8 +156,9 @@ pub fn measure(instances: usize) -> anyhow::Result<Found> {
         let visits = cluster.core.visits;
         let input = cluster.crash(sample);
         let began = own_ms();
-        let orders = cluster.take(input);
+        let given = cluster.take(input);
         found.changed_ms.push(own_ms() - began);
+        let orders = cluster.note(given);
         ensure!(orders == CHANGES, "{orders} replacements for {CHANGES} crashes");
         found.changed_visits = found.changed_visits.max(cluster.core.visits - visits);
     }
@@ -362,10 +363,23 @@ impl Cluster {
         self.beat(node, None)
     }
 
-    /// Takes it in; returns how many replacements are ordered.
-    pub fn take(&mut self, input: Input) -> usize {
-        let step = self.step(input);
-        step.orders.iter().filter(|order| matches!(order.body, OrderBody::Run(_))).count()
+    /// Takes it in; returns what is ordered.
+    pub fn take(&mut self, input: Input) -> Vec<Order> {
+        self.step(input).orders
+    }
+
+    /// The machines note these orders, and have not begun with them when they report
+    /// next; returns how many are to run something.
+    pub fn note(&mut self, orders: Vec<Order>) -> usize {
+        let mut count = 0;
+        for Order { fence, body, .. } in orders {
+            let (node, id, kind) = (fence.node, body.id().clone(), body.kind());
+            count += usize::from(kind == OrderKind::Run);
+            let accepted = OrderAccepted { incarnation: 1, seq: u64::MAX, id: id.clone() };
+            let answer = OrderAnswer::Accepted(accepted);
+            self.step(Input::Answered { node, id, kind, incarnation: 1, answer });
+        }
+        count
     }
 }
 
