@@ -52,7 +52,28 @@ export interface Draft {
 
 const text = (value: unknown): string =>
   value === undefined || value === null ? "" : String(value);
-const lines = (value: string[] | undefined): string => (value ?? []).join("\n");
+
+/** What is typed, one word per line. */
+const split = (value: string): string[] => value.split(/\r\n|\r|\n/).filter((line) => line !== "");
+
+/** What is typed as words: one per line, or a JSON array, which can say any of them. */
+function wordsOf(typed: string): unknown {
+  if (!typed.trimStart().startsWith("[")) return split(typed);
+  try {
+    return JSON.parse(typed);
+  } catch {
+    // There is a program `[`. An array not yet whole is no words, and the scheduler says so.
+    return /^\s*\[\s*"/.test(typed) ? typed : split(typed);
+  }
+}
+
+/** Words as they are typed: one per line, where that says the same. */
+function typedOf(words: unknown): string {
+  if (typeof words === "string") return words;
+  const plain = Array.isArray(words) ? words.join("\n") : text(words);
+  const all = words ?? [];
+  return JSON.stringify(wordsOf(plain)) === JSON.stringify(all) ? plain : JSON.stringify(all);
+}
 
 export function draftOf(spec: Spec): Draft {
   const {
@@ -79,8 +100,8 @@ export function draftOf(spec: Spec): Draft {
     name: text(name),
     image: text(image),
     replicas: text(replicas),
-    command: lines(command),
-    args: lines(args),
+    command: typedOf(command),
+    args: typedOf(args),
     env: Object.entries(env ?? {}).map(([key, value]) => ({ key, value: text(value) })),
     ports: (ports ?? []).map((port) => ({
       containerPort: text(port.containerPort),
@@ -107,7 +128,7 @@ export function draftOf(spec: Spec): Draft {
       target: text(mount.target),
       readOnly: mount.readOnly === true,
     })),
-    envFrom: lines((envFrom ?? []).map((from) => text(from.file))),
+    envFrom: (envFrom ?? []).map((from) => text(from.file)).join("\n"),
     stopGracePeriodSeconds: text(stopGracePeriodSeconds),
     minReadySeconds: text(minReadySeconds),
     maxSurge: text(strategy?.maxSurge),
@@ -130,7 +151,7 @@ function said(fields: Record<string, string>): Record<string, number | string> {
   return Object.fromEntries(filled.map(([key, value]) => [key, typed(value)]));
 }
 
-const split = (value: string): string[] => value.split("\n").filter((line) => line !== "");
+const isEmpty = (words: unknown): boolean => Array.isArray(words) && words.length === 0;
 
 export function specOf(draft: Draft): Record<string, unknown> {
   const ports = draft.ports.map(({ containerPort, hostPort, protocol, fixed }) => ({
@@ -154,15 +175,15 @@ export function specOf(draft: Draft): Record<string, unknown> {
     ...(readOnly ? { readOnly } : {}),
   }));
   const envFrom = split(draft.envFrom).map((file) => ({ file: file.trim() }));
-  const command = split(draft.command);
-  const args = split(draft.args);
+  const command = wordsOf(draft.command);
+  const args = wordsOf(draft.args);
   const { stopGracePeriodSeconds, minReadySeconds, replicas } = draft;
   return {
     name: draft.name.trim(),
     image: draft.image.trim(),
     ...said({ replicas }),
-    ...(command.length > 0 ? { command } : {}),
-    ...(args.length > 0 ? { args } : {}),
+    ...(isEmpty(command) ? {} : { command }),
+    ...(isEmpty(args) ? {} : { args }),
     ...(draft.env.length > 0
       ? { env: Object.fromEntries(draft.env.map(({ key, value }) => [key.trim(), value])) }
       : {}),

@@ -277,8 +277,12 @@ export function SpecForm({ draft, change, refusal, fixedName }: Props) {
       <details className="panel" open={advanced || undefined}>
         <summary>More: command, change and stop</summary>
         <div className="form">
-          <Lines path="command" label="Command, one word per line" {...text("command")} />
-          <Lines path="args" label="Arguments, one per line" {...text("args")} />
+          <Lines
+            path="command"
+            label="Command, one word per line or a JSON array"
+            {...text("command")}
+          />
+          <Lines path="args" label="Arguments, one per line or a JSON array" {...text("args")} />
           <Choice
             path="pullPolicy"
             label="Pull the image"
