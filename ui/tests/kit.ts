@@ -5,6 +5,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import http from "node:http";
+import net, { type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { it } from "node:test";
@@ -228,6 +229,65 @@ export class Fleet {
     await Promise.all([this.scheduler, ...this.agents].map((role) => role.end("SIGKILL")));
     await removeContainers(cluster);
     rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+/** Between a page and the scheduler: it can be cut for certain. */
+export class Relay {
+  readonly url: string;
+  /** What the scheduler said since it was mended. */
+  passed = "";
+  private readonly server: net.Server;
+  private readonly sockets = new Set<net.Socket>();
+  private whole = true;
+
+  private constructor(server: net.Server, to: URL) {
+    this.server = server;
+    this.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    server.on("connection", (page) => {
+      if (!this.whole) {
+        page.destroy();
+        return;
+      }
+      const scheduler = net.connect(Number(to.port), to.hostname);
+      for (const [one, other] of [
+        [page, scheduler],
+        [scheduler, page],
+      ] as const) {
+        this.sockets.add(one);
+        one.once("error", () => one.destroy());
+        one.once("close", () => {
+          this.sockets.delete(one);
+          other.end();
+        });
+        one.pipe(other);
+      }
+      scheduler.on("data", (bytes: Buffer) => {
+        this.passed += bytes.toString();
+      });
+    });
+  }
+
+  static async start(to: string): Promise<Relay> {
+    const server = net.createServer();
+    await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+    return new Relay(server, new URL(to));
+  }
+
+  /** Drops every connection, and those that come. */
+  cut(): void {
+    this.whole = false;
+    for (const socket of this.sockets) socket.destroy();
+  }
+
+  mend(): void {
+    this.passed = "";
+    this.whole = true;
+  }
+
+  stop(): void {
+    this.cut();
+    this.server.close();
   }
 }
 

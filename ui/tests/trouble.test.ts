@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import type { Browser } from "playwright-core";
-import type { Changes, ClusterState } from "../src/state/types.ts";
-import { Fleet, hello, openTab, startBrowser, until, visit } from "./kit.ts";
+import type { Changes, ClusterEvent, ClusterState } from "../src/state/types.ts";
+import { Fleet, hello, openTab, Relay, startBrowser, until, visit } from "./kit.ts";
 
 let fleet: Fleet;
 let browser: Browser;
@@ -46,19 +46,34 @@ describe("in trouble", { timeout: 300_000 }, () => {
   });
 
   it("goes on where it was, without losing or doubling an event", async () => {
-    const { page, context } = await openTab(browser, fleet.api.url);
-    await visit(page, "#/timeline");
-    const shown = page.getByLabel("Events, newest first").locator(".event-text");
-    await shown.first().waitFor();
-    await context.setOffline(true);
-    await page.evaluate(() => dispatchEvent(new Event("offline")));
-    await fleet.api.send("PUT", "/workloads/web/scale", { replicas: 2 });
-    await fleet.api.ready("web", 2);
-    await context.setOffline(false);
-    await shown.getByText(/scaled web from 3 to 2/).waitFor();
-    const texts = await shown.allInnerTexts();
-    assert.equal(texts.filter((text) => /scaled web from 3 to 2/.test(text)).length, 1);
-    await context.close();
+    const relay = await Relay.start(fleet.api.url);
+    const { page, context } = await openTab(browser, relay.url);
+    try {
+      await visit(page, "#/timeline");
+      const shown = page.getByLabel("Events, newest first").locator(".event-text");
+      await shown.first().waitFor();
+      relay.cut();
+      await page.getByRole("alert").getByText("The scheduler is not heard.").waitFor();
+      const before = await shown.count();
+      await fleet.api.send("PUT", "/workloads/web/scale", { replicas: 2 });
+      await fleet.api.ready("web", 2);
+      assert.equal(await shown.count(), before, "it was truly cut off");
+      const answered = page.waitForResponse(/\/stream\?since=\d+$/);
+      relay.mend();
+      await answered;
+      await shown.getByText(/scaled web from 3 to 2/).waitFor();
+      assert.match(relay.passed, /"resumed":true/, "it goes on, and does not begin anew");
+      await until("the page to tell what the scheduler tells", async () => {
+        const lines = (await (await fetch(`${fleet.api.url}/events`)).text()).trim().split("\n");
+        const told = lines.map((line) => (JSON.parse(line) as ClusterEvent).message);
+        // As many as the page shows at first.
+        assert.deepEqual(await shown.allTextContents(), told.reverse().slice(0, 150));
+        return true;
+      });
+    } finally {
+      await context.close();
+      relay.stop();
+    }
   });
 
   it("takes what an instance writes for text", async () => {
