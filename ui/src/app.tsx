@@ -3,7 +3,7 @@ import { age } from "./lib/format.ts";
 import { link, usePlace } from "./lib/router.ts";
 import { chooseTheme, chosenTheme, type Theme } from "./lib/theme.ts";
 import { Mark } from "./parts/mark.tsx";
-import { store, useConnection, useLoaded, useSecond } from "./state/hooks.ts";
+import { store, useConnection, useConnectionWhy, useLoaded, useSecond } from "./state/hooks.ts";
 import { ClusterPage } from "./views/cluster.tsx";
 import { DeployPage } from "./views/deploy.tsx";
 import { InstancePage } from "./views/instance.tsx";
@@ -105,20 +105,27 @@ function Page() {
 
 /** Between the page and its first news. Nothing flashes up if they come at once. */
 function FirstMoment() {
+  const refused = useConnection() === "refused";
   return (
     <div className="empty first-moment" role="status">
-      <p>Asking the scheduler…</p>
+      <p>{refused ? "There is nothing to show." : "Asking the scheduler…"}</p>
     </div>
   );
 }
 
 function ConnectionState() {
   const connection = useConnection();
-  const words = { live: "live", connecting: "connecting", stale: "not connected" }[connection];
+  const words = {
+    live: "live",
+    connecting: "connecting",
+    stale: "not connected",
+    refused: "refused",
+  }[connection];
   const title = {
     live: "Everything here is shown as it happens",
     connecting: "Connecting to the scheduler",
     stale: "The scheduler is not heard; what is shown is old",
+    refused: "The scheduler does not let this page see anything",
   }[connection];
   return (
     <span className={`connection ${connection}`} role="status" title={title}>
@@ -130,7 +137,28 @@ function ConnectionState() {
 
 function StaleBanner() {
   const connection = useConnection();
-  return connection === "stale" ? <Stale /> : null;
+  const why = useConnectionWhy();
+  if (connection === "refused") return <Refused why={why} />;
+  if (connection !== "stale") return null;
+  return why ? <TurnedAway why={why} /> : <Stale />;
+}
+
+function Refused({ why }: { why: string | undefined }) {
+  return (
+    <div className="banner stale" role="alert">
+      <strong>The scheduler does not let this page see anything.</strong> {why} Use{" "}
+      <code>kube-lite ctl</code>; see docs/security.md.
+    </div>
+  );
+}
+
+function TurnedAway({ why }: { why: string }) {
+  return (
+    <div className="banner stale" role="alert">
+      <strong>The scheduler does not take this page on.</strong> {why} This page tries again by
+      itself.
+    </div>
+  );
 }
 
 function Stale() {

@@ -76,6 +76,43 @@ describe("in trouble", { timeout: 300_000 }, () => {
     }
   });
 
+  it("says why the scheduler does not let it see anything, and does not ask again", async () => {
+    const { page, context } = await openTab(browser, fleet.api.url);
+    let asked = 0;
+    await page.route("**/stream*", (route) => {
+      asked += 1;
+      return route.fulfill({
+        status: 401,
+        json: { reason: "Unauthorized", error: "This needs a token or a certificate." },
+      });
+    });
+    await page.clock.install();
+    await visit(page, "#/");
+    const banner = page.getByRole("alert");
+    await banner.getByText("This needs a token or a certificate.").waitFor();
+    assert.match(await banner.innerText(), /kube-lite ctl; see docs\/security\.md/);
+    const before = asked;
+    await page.clock.runFor(60_000);
+    await page.evaluate("fetch('/health').then((response) => response.status)");
+    assert.equal(asked, before, "it asked again");
+    await context.close();
+  });
+
+  it("says why it has to wait, and comes in by itself", async () => {
+    const { page, context } = await openTab(browser, fleet.api.url);
+    const error = "64 pages are watching already; close one, or wait.";
+    await page.route("**/stream*", (route) =>
+      route.fulfill({ status: 503, json: { reason: "TooManyWatchers", error } }),
+    );
+    await visit(page, "#/");
+    const banner = page.getByRole("alert");
+    await banner.getByText(error).waitFor();
+    await page.unroute("**/stream*");
+    await page.getByText("live", { exact: true }).waitFor();
+    await banner.waitFor({ state: "detached" });
+    await context.close();
+  });
+
   it("takes what an instance writes for text", async () => {
     const { page, complaints, context } = await openTab(browser, fleet.api.url);
     await visit(page, "#/logs/web");

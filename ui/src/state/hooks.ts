@@ -16,6 +16,8 @@ function useTopic<T>(topic: string, read: () => T): T {
 
 export const useLoaded = (): boolean => useTopic("loaded", store.isLoaded);
 export const useConnection = (): Connection => useTopic("connection", () => store.connection);
+export const useConnectionWhy = (): string | undefined =>
+  useTopic("connection", () => store.connectionWhy);
 export const useTotals = (): Totals => useTopic("totals", store.totals);
 export const useNodeIds = (): readonly string[] => useTopic("nodes", store.nodeIds);
 export const useWorkloadNames = (): readonly string[] => useTopic("workloads", store.workloadNames);

@@ -10,7 +10,8 @@ import type {
   Workload,
 } from "./types.ts";
 
-export type Connection = "connecting" | "live" | "stale";
+/** Refused: the scheduler is there, and does not let this page see anything. */
+export type Connection = "connecting" | "live" | "stale" | "refused";
 
 /** Desired and ready at a time, for the charts. */
 export interface Point {
@@ -39,6 +40,8 @@ export const WHOLE = "*";
 
 export class Store {
   connection: Connection = "connecting";
+  /** What the scheduler says to that, if it says why. */
+  connectionWhy: string | undefined;
   /** When the connection came to be as it is; page time, milliseconds. */
   connectionSince = performance.now();
   cluster = "";
@@ -218,10 +221,11 @@ export class Store {
     this.wake();
   }
 
-  setConnection(connection: Connection): void {
-    if (this.connection === connection) return;
+  setConnection(connection: Connection, why?: string): void {
+    if (this.connection === connection && this.connectionWhy === why) return;
+    if (this.connection !== connection) this.connectionSince = performance.now();
     this.connection = connection;
-    this.connectionSince = performance.now();
+    this.connectionWhy = why;
     this.touch("connection");
     this.wake();
   }

@@ -1,7 +1,7 @@
 // The one connection of the page: server-sent events that fill the store. It
 // notices when nothing is heard any more, says so, and comes back by itself.
 
-import { api } from "./http.ts";
+import { api, type Refusal, refusalOf } from "./http.ts";
 import type { Store } from "./store.ts";
 import type { Changes, ClusterState } from "./types.ts";
 
@@ -16,21 +16,40 @@ export function follow(store: Store): () => void {
   let timer: ReturnType<typeof setTimeout> | undefined;
   let silence: ReturnType<typeof setTimeout> | undefined;
   let hidden: ReturnType<typeof setTimeout> | undefined;
+  let probe: AbortController | undefined;
   let failures = 0;
 
   const close = () => {
     source?.close();
     source = undefined;
+    probe?.abort();
+    probe = undefined;
     clearTimeout(timer);
     clearTimeout(silence);
   };
 
-  const lost = () => {
+  const lost = (why?: string) => {
     close();
     // One that is back at once (networks change) is no news.
-    if (failures > 0) store.setConnection("stale");
+    if (failures > 0 || why) store.setConnection("stale", why);
     timer = setTimeout(open, RETRY_MS[Math.min(failures, RETRY_MS.length - 1)]);
     failures += 1;
+  };
+
+  /** It never began: perhaps the scheduler says why. */
+  const failed = async () => {
+    close();
+    probe = new AbortController();
+    const { signal } = probe;
+    silence = setTimeout(lost, SILENCE_MS);
+    const refusal = await refusalOfStream(signal);
+    if (signal.aborted) return;
+    if (refusal?.status === 401 || refusal?.status === 403) {
+      close();
+      store.setConnection("refused", refusal.message);
+    } else {
+      lost(refusal?.message);
+    }
   };
 
   const heard = () => {
@@ -46,7 +65,9 @@ export function follow(store: Store): () => void {
     const opened = new EventSource(api(`/stream${since === undefined ? "" : `?since=${since}`}`));
     source = opened;
     silence = setTimeout(lost, SILENCE_MS);
+    let begun = false;
     opened.addEventListener("state", (message) => {
+      begun = true;
       store.replace(JSON.parse(message.data) as ClusterState);
       heard();
     });
@@ -54,7 +75,10 @@ export function follow(store: Store): () => void {
       store.apply(JSON.parse(message.data) as Changes);
       heard();
     });
-    opened.addEventListener("error", lost);
+    opened.addEventListener("error", () => {
+      if (begun) lost();
+      else void failed();
+    });
   };
 
   const seen = () => {
@@ -79,4 +103,16 @@ export function follow(store: Store): () => void {
     clearTimeout(hidden);
     close();
   };
+}
+
+/** Why the stream is refused: an EventSource does not say, the same asked for otherwise does. */
+async function refusalOfStream(signal: AbortSignal): Promise<Refusal | undefined> {
+  try {
+    const response = await fetch(api("/stream"), { cache: "no-store", signal });
+    if (!response.ok) return await refusalOf(response);
+    await response.body?.cancel();
+  } catch {
+    // Not heard at all, then.
+  }
+  return undefined;
 }
