@@ -3,6 +3,7 @@ import { age } from "./lib/format.ts";
 import { link, usePlace } from "./lib/router.ts";
 import { chooseTheme, chosenTheme, type Theme } from "./lib/theme.ts";
 import { Mark } from "./parts/mark.tsx";
+import { Notices } from "./parts/notice.tsx";
 import { store, useConnection, useConnectionWhy, useLoaded, useSecond } from "./state/hooks.ts";
 import { ClusterPage } from "./views/cluster.tsx";
 import { DeployPage } from "./views/deploy.tsx";
@@ -63,6 +64,7 @@ export function App() {
       <main id="main" ref={main} tabIndex={-1}>
         <Page />
       </main>
+      <Notices />
     </>
   );
 }

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import type { Browser } from "playwright-core";
 import type { Changes, ClusterEvent, ClusterState } from "../src/state/types.ts";
-import { Fleet, hello, openTab, Relay, startBrowser, until, visit } from "./kit.ts";
+import { Fleet, hello, openTab, Relay, startBrowser, until, violations, visit } from "./kit.ts";
 
 let fleet: Fleet;
 let browser: Browser;
@@ -110,6 +110,26 @@ describe("in trouble", { timeout: 300_000 }, () => {
     await page.unroute("**/stream*");
     await page.getByText("live", { exact: true }).waitFor();
     await banner.waitFor({ state: "detached" });
+    await context.close();
+  });
+
+  it("shows what should be known about what was done", async () => {
+    const { page, complaints, context } = await openTab(browser, fleet.api.url, { still: true });
+    const warnings = ["The first thing.", `The second: ${EVIL}`];
+    await page.route("**/workloads/web/scale", (route) =>
+      route.fulfill({ json: { id: "web", message: "", warnings } }),
+    );
+    await visit(page, "#/workloads/web");
+    await page.getByRole("button", { name: "Scale", exact: true }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByRole("button", { name: "Scale", exact: true }).click();
+    await dialog.getByText("Something you should know").waitFor();
+    assert.deepEqual(await dialog.getByRole("listitem").allTextContents(), warnings);
+    assert.deepEqual(await dialog.getByRole("button").allTextContents(), ["Close"]);
+    assert.deepEqual(await violations(page), []);
+    await dialog.getByRole("button", { name: "Close" }).click();
+    await dialog.waitFor({ state: "detached" });
+    assert.deepEqual(complaints, []);
     await context.close();
   });
 

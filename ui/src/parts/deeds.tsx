@@ -7,7 +7,9 @@ import { count } from "../lib/format.ts";
 import { go, link } from "../lib/router.ts";
 import { ask } from "../state/http.ts";
 import type { ClusterNode, Workload } from "../state/types.ts";
-import { type Deed, Dialog } from "./dialog.tsx";
+import { type Deed, Dialog, type Done } from "./dialog.tsx";
+
+const send = (method: string, path: string, body?: unknown) => ask<Done>(method, path, body);
 
 const at = (name: string, rest = "") => `/workloads/${encodeURIComponent(name)}${rest}`;
 
@@ -37,7 +39,7 @@ export const restart = ({ spec: { name }, desired }: Workload): Deed => ({
   text: `Its ${count(desired, "instance")} are replaced a few at a time by new ones of the same image; what is ready stays until its replacement is.`,
   verb: "Restart",
   command: ctl("rollout", "restart", name),
-  act: () => ask("POST", at(name, "/restart")),
+  act: () => send("POST", at(name, "/restart")),
 });
 
 export const undo = ({ spec: { name } }: Workload, to?: number): Deed => ({
@@ -46,7 +48,7 @@ export const undo = ({ spec: { name } }: Workload, to?: number): Deed => ({
   text: "Its instances are replaced a few at a time; what is ready stays until its replacement is.",
   verb: "Roll back",
   command: ctl("rollout", "undo", name, ...(to === undefined ? [] : ["--to", to])),
-  act: () => ask("POST", at(name, "/rollout/undo"), to === undefined ? undefined : { to }),
+  act: () => send("POST", at(name, "/rollout/undo"), to === undefined ? undefined : { to }),
 });
 
 export const remove = ({ spec: { name }, running, pending }: Workload): Deed => ({
@@ -56,8 +58,9 @@ export const remove = ({ spec: { name }, running, pending }: Workload): Deed => 
   destroys: true,
   command: ctl("delete", name),
   act: async () => {
-    await ask("DELETE", at(name));
+    const done = await send("DELETE", at(name));
     go(link(""));
+    return done;
   },
 });
 
@@ -73,7 +76,7 @@ export const rolloutStep = ({ spec: { name } }: Workload, step: keyof typeof STE
   verb: `${step[0]?.toUpperCase()}${step.slice(1)}`,
   destroys: step === "abort",
   command: ctl("rollout", step, name),
-  act: () => ask("POST", at(name, `/rollout/${step}`)),
+  act: () => send("POST", at(name, `/rollout/${step}`)),
 });
 
 const onNode = (id: string, rest = "") => `/nodes/${encodeURIComponent(id)}${rest}`;
@@ -83,7 +86,7 @@ export const drain = ({ id, instances }: ClusterNode): Deed => ({
   text: `Its ${count(instances, "instance")} move elsewhere first and then go here; it gets no new ones until it is uncordoned.`,
   verb: "Drain",
   command: ctl("drain", id),
-  act: () => ask("POST", onNode(id, "/drain")),
+  act: () => send("POST", onNode(id, "/drain")),
 });
 
 export const cordon = ({ id }: ClusterNode): Deed => ({
@@ -91,7 +94,7 @@ export const cordon = ({ id }: ClusterNode): Deed => ({
   text: "It gets no new instances; those it has stay.",
   verb: "Cordon",
   command: ctl("cordon", id),
-  act: () => ask("POST", onNode(id, "/cordon")),
+  act: () => send("POST", onNode(id, "/cordon")),
 });
 
 export const uncordon = ({ id }: ClusterNode): Deed => ({
@@ -99,7 +102,7 @@ export const uncordon = ({ id }: ClusterNode): Deed => ({
   text: "It may get new instances again.",
   verb: "Uncordon",
   command: ctl("uncordon", id),
-  act: () => ask("POST", onNode(id, "/uncordon")),
+  act: () => send("POST", onNode(id, "/uncordon")),
 });
 
 export const forget = ({ id, instances }: ClusterNode): Deed => ({
@@ -111,8 +114,9 @@ export const forget = ({ id, instances }: ClusterNode): Deed => ({
   destroys: true,
   command: ctl("node", "remove", id),
   act: async () => {
-    await ask("DELETE", onNode(id));
+    const done = await send("DELETE", onNode(id));
     go(link(""));
+    return done;
   },
 });
 
@@ -139,7 +143,7 @@ export function ScaleButton({ workload }: { workload: Workload }) {
           verb="Scale"
           destroys={change < 0}
           command={ctl("scale", name, text.trim() || "N")}
-          act={() => ask("PUT", at(name, "/scale"), { replicas: wanted ?? text })}
+          act={() => send("PUT", at(name, "/scale"), { replicas: wanted ?? text })}
           onClose={() => setOpen(false)}
         >
           <div className="stepper">
@@ -211,7 +215,7 @@ export function RollButton({ workload }: { workload: Workload }) {
           text="New instances come a few at a time, and an old one goes when a new one is ready. If a new one fails, everything goes back by itself."
           verb="Roll"
           command={ctl("rollout", "start", name, "--image", image.trim() || "IMAGE", ...options)}
-          act={() => ask("POST", at(name, "/rollout"), body)}
+          act={() => send("POST", at(name, "/rollout"), body)}
           onClose={() => setOpen(false)}
         >
           <label className="field">

@@ -3,6 +3,12 @@
 import { type ReactNode, useEffect, useId, useRef, useState } from "react";
 import { Refusal } from "../state/http.ts";
 import { Command } from "./copy.tsx";
+import { tell } from "./notice.tsx";
+
+/** The scheduler's answer to what was done. */
+export interface Done {
+  warnings?: string[];
+}
 
 export interface Deed {
   title: string;
@@ -14,7 +20,7 @@ export interface Deed {
   destroys?: boolean;
   /** The same on the command line. */
   command: string;
-  act: () => Promise<unknown>;
+  act: () => Promise<Done>;
 }
 
 interface Props extends Deed {
@@ -37,7 +43,7 @@ export function Dialog({ title, text, verb, destroys, command, act, children, on
     setBusy(true);
     setRefusal(undefined);
     try {
-      await act();
+      tell(await act());
       onClose();
     } catch (error) {
       setRefusal(error instanceof Refusal ? error : new Refusal(0, "", String(error)));
