@@ -231,6 +231,10 @@ describe("the dashboard", { timeout: 600_000 }, () => {
     await page.getByText(/[1-5] of 5 updated/).waitFor();
     await doIt("Pause", "Pause");
     await page.getByText("Paused between revision 1 and 2").waitFor();
+    // A cluster with a rollout that waits for somebody is not as wanted.
+    await visit(page, "#/");
+    await page.getByText("All replicas are there; 1 rollout is not finished.").waitFor();
+    await page.locator("[data-workload='hello'].standing-moving").waitFor();
     await pictures("rollout", "#/workloads/hello", ".waves");
     await doIt("Resume", "Resume");
     await page.getByText("Revision 2 is everywhere").waitFor();

@@ -1,6 +1,6 @@
 // How an instance looks: one word that decides its colour and its shape.
 
-import type { Instance, Why, Workload } from "../state/types.ts";
+import type { Instance, Rollout, Why, Workload } from "../state/types.ts";
 
 export type Look =
   | "ready"
@@ -70,11 +70,15 @@ const HARMLESS = new Set([
   "Recovering",
 ]);
 
+/** Whether a rollout has not come to its end: it goes on, goes back, or waits for a person. */
+export const isOpen = (rollout: Rollout | null): rollout is Rollout =>
+  rollout !== null && rollout.state !== "done" && rollout.state !== "aborted";
+
 export function standingOf(workload: Workload): Standing {
   const short = workload.ready + workload.done < workload.desired;
   if (short && workload.reasons.some((why) => !HARMLESS.has(why.reason))) return "bad";
-  const rolling = workload.rollout?.state === "rolling" || workload.rollout?.state === "aborting";
-  return short || rolling || workload.pending > 0 || workload.stopping > 0 ? "moving" : "good";
+  const moving = isOpen(workload.rollout) || workload.pending > 0 || workload.stopping > 0;
+  return short || moving ? "moving" : "good";
 }
 
 /** The reason that says most: not that something is merely on its way. */

@@ -1,6 +1,7 @@
 // What the page knows. One mutable picture, changed by the stream, and topics to
 // which components subscribe: a change wakes only those that show what changed.
 
+import { isOpen } from "../lib/look.ts";
 import type {
   Changes,
   ClusterEvent,
@@ -28,6 +29,8 @@ export interface Totals {
   ready: number;
   done: number;
   short: number;
+  /** Not finished. */
+  rollouts: number;
 }
 
 const EVENTS_KEPT = 5_000;
@@ -107,7 +110,10 @@ export class Store {
 
   totals = (): Totals =>
     this.cached("totals", () => {
-      const totals = { nodes: 0, alive: 0, workloads: 0, desired: 0, ready: 0, done: 0, short: 0 };
+      const totals: Totals = {
+        ...{ nodes: 0, alive: 0, workloads: 0, desired: 0, ready: 0, done: 0, short: 0 },
+        rollouts: 0,
+      };
       for (const node of this.nodes.values()) {
         totals.nodes += 1;
         if (node.status === "alive") totals.alive += 1;
@@ -117,6 +123,7 @@ export class Store {
         totals.desired += workload.desired;
         totals.ready += workload.ready;
         totals.done += workload.done;
+        if (isOpen(workload.rollout)) totals.rollouts += 1;
         totals.short += Math.max(0, workload.desired - workload.ready - workload.done);
       }
       return totals;

@@ -3,7 +3,7 @@
 import { memo, useEffect, useMemo, useRef, useState } from "react";
 import { ctl } from "../lib/ctl.ts";
 import { age, count, number, shortImage } from "../lib/format.ts";
-import { isOver, LOOKS, standingOf, worstOf } from "../lib/look.ts";
+import { isOpen, isOver, LOOKS, standingOf, worstOf } from "../lib/look.ts";
 import { link } from "../lib/router.ts";
 import { Chart } from "../parts/chart.tsx";
 import { Command } from "../parts/copy.tsx";
@@ -25,7 +25,7 @@ import {
   useWorkloadNames,
   useWorkloadsByNeed,
 } from "../state/hooks.ts";
-import { WHOLE } from "../state/store.ts";
+import { type Totals, WHOLE } from "../state/store.ts";
 import type { ClusterEvent, ClusterNode } from "../state/types.ts";
 
 export function ClusterPage() {
@@ -44,19 +44,23 @@ export function ClusterPage() {
   );
 }
 
+function sentenceOf({ workloads, desired, short, rollouts }: Totals): string {
+  if (workloads === 0) return "Nothing is wanted yet.";
+  const are = (some: number) => (some === 1 ? "is" : "are");
+  if (short > 0) {
+    return `${number(short)} of ${count(desired, "replica")} ${are(short)} not there yet.`;
+  }
+  if (rollouts === 0) return "Everything is as wanted.";
+  return `All replicas are there; ${count(rollouts, "rollout")} ${are(rollouts)} not finished.`;
+}
+
 function Headline() {
   const totals = useTotals();
-  const { nodes, alive, workloads, desired, ready, done, short } = totals;
-  const sentence =
-    workloads === 0
-      ? "Nothing is wanted yet."
-      : short === 0
-        ? "Everything is as wanted."
-        : `${number(short)} of ${count(desired, "replica")} ${short === 1 ? "is" : "are"} not there yet.`;
+  const { nodes, alive, workloads, ready, done, desired, short } = totals;
   return (
     <section className="headline" aria-label="The cluster as a whole">
       <div>
-        <h1 aria-live="polite">{sentence}</h1>
+        <h1 aria-live="polite">{sentenceOf(totals)}</h1>
         <dl className="facts">
           <Fact name="wanted" value={desired} />
           <Fact name="ready" value={ready + done} tone={short === 0 ? "good" : "bad"} />
@@ -165,7 +169,6 @@ const WorkloadRow = memo(function WorkloadRow({ name }: { name: string }) {
   const standing = standingOf(workload);
   const why = worstOf(workload.reasons);
   const { rollout } = workload;
-  const rolling = rollout && rollout.state !== "done" && rollout.state !== "aborted";
   return (
     <li className={`workload standing-${standing}`} data-workload={name}>
       <a className="workload-name" href={link("workloads", name)}>
@@ -179,7 +182,7 @@ const WorkloadRow = memo(function WorkloadRow({ name }: { name: string }) {
         <b>{number(workload.ready + workload.done)}</b>/{number(workload.desired)}
       </span>
       <span className="workload-words">
-        {rolling ? (
+        {isOpen(rollout) ? (
           <span className="badge">
             {rollout.state} r{rollout.from} → r{rollout.to}, {rollout.updated}/{rollout.total}
           </span>

@@ -4,7 +4,7 @@ import { memo, useEffect, useMemo, useState } from "react";
 import { ctl } from "../lib/ctl.ts";
 import { diff } from "../lib/diff.ts";
 import { clock, count, number, shortImage } from "../lib/format.ts";
-import { isOver, lookOf, standingOf } from "../lib/look.ts";
+import { isOpen, isOver, lookOf, standingOf } from "../lib/look.ts";
 import { link } from "../lib/router.ts";
 import { Chart } from "../parts/chart.tsx";
 import { Command } from "../parts/copy.tsx";
@@ -190,7 +190,7 @@ interface RolloutProps {
 
 function RolloutPanel({ workload, rollout, instances, events }: RolloutProps) {
   const { from, to, state, updated, total } = rollout;
-  const open = state === "rolling" || state === "paused" || state === "aborting";
+  const open = isOpen(rollout);
   const words = {
     rolling: `Rolling from revision ${from} to ${to}`,
     paused: `Paused between revision ${from} and ${to}`,
