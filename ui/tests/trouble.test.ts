@@ -4,7 +4,17 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import type { Browser } from "playwright-core";
 import type { Changes, ClusterEvent, ClusterState } from "../src/state/types.ts";
-import { Fleet, hello, openTab, Relay, startBrowser, until, violations, visit } from "./kit.ts";
+import {
+  Fleet,
+  hello,
+  IMAGE,
+  openTab,
+  Relay,
+  startBrowser,
+  until,
+  violations,
+  visit,
+} from "./kit.ts";
 
 let fleet: Fleet;
 let browser: Browser;
@@ -129,6 +139,68 @@ describe("in trouble", { timeout: 300_000 }, () => {
     assert.deepEqual(await violations(page), []);
     await dialog.getByRole("button", { name: "Close" }).click();
     await dialog.waitFor({ state: "detached" });
+    assert.deepEqual(complaints, []);
+    await context.close();
+  });
+
+  it("shows whatever the scheduler says about a spec at the field", async () => {
+    const { page, complaints, context } = await openTab(browser, fleet.api.url, { still: true });
+    let field = "";
+    await page.route("**/deploy", (route) =>
+      route.request().method() === "POST"
+        ? route.fulfill({
+            status: 400,
+            json: { reason: "InvalidField", field, error: `wrong: ${field}` },
+          })
+        : route.continue(),
+    );
+    const spec = {
+      ...{ name: "web", image: IMAGE, command: ["a"], args: ["a", "b"] },
+      ...{ env: { "": "1", GOOD: "2" }, ports: [{ containerPort: 80, fixed: true }] },
+      ...{ envFrom: [{ file: "a" }], mounts: [{ source: "/a", target: "/b", readOnly: true }] },
+      ...{ healthCheck: { port: 80 }, resources: { memory: "1Ki" }, logs: { maxFiles: 0 } },
+    };
+    const fill = async (spec: object) => {
+      await visit(page, "#/");
+      await visit(page, "#/deploy");
+      await page.getByRole("button", { name: "JSON" }).click();
+      await page.getByLabel("The spec, as JSON").fill(JSON.stringify(spec));
+      await page.getByRole("button", { name: "Form", exact: true }).click();
+    };
+    const isShown = async (at: string) => {
+      await page.getByRole("button", { name: "Deploy", exact: true }).click();
+      const trouble = page.locator(`[data-field="${at}"] .field-trouble`);
+      await trouble.getByText(`wrong: ${field}`, { exact: true }).waitFor();
+      assert.equal(await page.locator(".field-trouble").count(), 1, field);
+    };
+    await fill(spec);
+    for (const [about, at] of [
+      ["name", "name"],
+      ["command", "command"],
+      ["command[0]", "command"],
+      ["args[1]", "args"],
+      ["env", "env"],
+      ["env.GOOD", "env.GOOD"],
+      ["envFrom", "envFrom"],
+      ["envFrom[0].file", "envFrom"],
+      ["ports", "ports"],
+      ["ports[0].containerPort", "ports[0].containerPort"],
+      ["ports[0].fixed", "ports[0].fixed"],
+      ["mounts", "mounts"],
+      ["mounts[0].target", "mounts[0].target"],
+      ["mounts[0].readOnly", "mounts[0].readOnly"],
+      ["healthCheck.port", "healthCheck.port"],
+      ["resources.memory", "resources.memory"],
+      ["logs.maxFiles", "logs.maxFiles"],
+    ] as const) {
+      field = about;
+      await isShown(at);
+    }
+    // There is no variable without a name: then it is about all of them.
+    await fill({ ...spec, env: { GOOD: "2" } });
+    field = "env";
+    await isShown("env");
+    assert.deepEqual(await violations(page), []);
     assert.deepEqual(complaints, []);
     await context.close();
   });

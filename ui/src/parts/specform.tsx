@@ -68,6 +68,7 @@ export function SpecForm({ draft, change, refusal, fixedName }: Props) {
 
       <fieldset className="panel form">
         <legend>Ports</legend>
+        <ListTrouble path="ports" />
         {draft.ports.map((port, index) => (
           // biome-ignore lint/suspicious/noArrayIndexKey: rows have no other identity
           <div className="row" key={index}>
@@ -97,6 +98,7 @@ export function SpecForm({ draft, change, refusal, fixedName }: Props) {
               ]}
             />
             <Check
+              path={`ports[${index}].fixed`}
               label="exactly that one"
               checked={port.fixed}
               change={(fixed) => setPort(index, { fixed })}
@@ -126,6 +128,7 @@ export function SpecForm({ draft, change, refusal, fixedName }: Props) {
       <fieldset className="panel form">
         <legend>Health</legend>
         <Check
+          path="healthCheck"
           label="Probe it over HTTP"
           checked={draft.probe}
           change={(probe) => set({ probe })}
@@ -174,11 +177,12 @@ export function SpecForm({ draft, change, refusal, fixedName }: Props) {
 
       <fieldset className="panel form">
         <legend>Environment</legend>
+        {!draft.env.some(isNameless) && <ListTrouble path="env" />}
         {draft.env.map((pair, index) => (
           // biome-ignore lint/suspicious/noArrayIndexKey: rows have no other identity
           <div className="row" key={index}>
             <Field
-              path={`env.${pair.key}`}
+              path={isNameless(pair) ? "env" : `env.${pair.key.trim()}`}
               label="Variable"
               value={pair.key}
               change={(key) => setEnv(index, { key })}
@@ -235,6 +239,7 @@ export function SpecForm({ draft, change, refusal, fixedName }: Props) {
             label="Variables from files in the nodes' --env-dir, one name per line"
             {...text("envFrom")}
           />
+          <ListTrouble path="mounts" />
           {draft.mounts.map((mount, index) => (
             // biome-ignore lint/suspicious/noArrayIndexKey: rows have no other identity
             <div className="row" key={index}>
@@ -252,6 +257,7 @@ export function SpecForm({ draft, change, refusal, fixedName }: Props) {
                 change={(target) => setMount(index, { target })}
               />
               <Check
+                path={`mounts[${index}].readOnly`}
                 label="read only"
                 checked={mount.readOnly}
                 change={(readOnly) => setMount(index, { readOnly })}
@@ -339,6 +345,9 @@ export function SpecForm({ draft, change, refusal, fixedName }: Props) {
   );
 }
 
+/** What is said about it is said about `env` as such: it has no path of its own. */
+const isNameless = ({ key }: { key: string }): boolean => key.trim() === "";
+
 interface FieldProps {
   path: string;
   label: string;
@@ -350,38 +359,47 @@ interface FieldProps {
   readOnly?: boolean;
 }
 
-/** What the scheduler says about this very field. */
-function useTrouble(path: string): string | undefined {
+/** What the scheduler says about this very field, or about something within it. */
+function useTrouble(path: string, within = false): string | undefined {
   const refusal = useContext(Trouble);
-  return refusal?.field === path ? refusal.message : undefined;
+  const field = refusal?.field;
+  const isMeant = field === path || (within && field?.startsWith(`${path}[`));
+  return isMeant ? refusal?.message : undefined;
+}
+
+const invalid = (id: string, trouble: string | undefined) => ({
+  "aria-invalid": trouble !== undefined,
+  ...(trouble ? { "aria-describedby": `${id}-trouble` } : {}),
+});
+
+function Said({ id, trouble }: { id: string; trouble: string | undefined }) {
+  if (!trouble) return null;
+  return (
+    <span className="field-trouble" id={`${id}-trouble`}>
+      {trouble}
+    </span>
+  );
 }
 
 function Labelled(props: {
   path: string;
   label: string;
   wide?: boolean | undefined;
+  within?: boolean;
   children: (given: {
     id: string;
     "aria-invalid": boolean;
     "aria-describedby"?: string;
   }) => ReactNode;
 }) {
-  const { path, label, wide, children } = props;
-  const trouble = useTrouble(path);
+  const { path, label, wide, within, children } = props;
+  const trouble = useTrouble(path, within);
   const id = useId();
   return (
     <div className={wide ? "field wide" : "field"} data-field={path}>
       <label htmlFor={id}>{label}</label>
-      {children({
-        id,
-        "aria-invalid": trouble !== undefined,
-        ...(trouble ? { "aria-describedby": `${id}-trouble` } : {}),
-      })}
-      {trouble && (
-        <span className="field-trouble" id={`${id}-trouble`}>
-          {trouble}
-        </span>
-      )}
+      {children({ id, ...invalid(id, trouble) })}
+      <Said id={id} trouble={trouble} />
     </div>
   );
 }
@@ -408,7 +426,7 @@ function Field({ path, label, value, change, hint, numeric, wide, readOnly }: Fi
 
 function Lines({ path, label, value, change }: FieldProps) {
   return (
-    <Labelled path={path} label={label} wide>
+    <Labelled path={path} label={label} wide within>
       {(given) => (
         <textarea
           {...given}
@@ -439,17 +457,40 @@ function Choice(props: FieldProps & { options: readonly (readonly [string, strin
   );
 }
 
-function Check(props: { label: string; checked: boolean; change: (checked: boolean) => void }) {
+function Check(props: {
+  path: string;
+  label: string;
+  checked: boolean;
+  change: (checked: boolean) => void;
+}) {
+  const { path, label, checked, change } = props;
+  const trouble = useTrouble(path);
+  const id = useId();
   return (
-    <label className="check">
-      <input
-        type="checkbox"
-        checked={props.checked}
-        onChange={(event) => props.change(event.target.checked)}
-      />
-      {props.label}
-    </label>
+    <div className="check-field" data-field={path}>
+      <label className="check">
+        <input
+          type="checkbox"
+          checked={checked}
+          {...invalid(id, trouble)}
+          onChange={(event) => change(event.target.checked)}
+        />
+        {label}
+      </label>
+      <Said id={id} trouble={trouble} />
+    </div>
   );
+}
+
+/** What is wrong with a list as such: it is too long, say. */
+function ListTrouble({ path }: { path: string }) {
+  const id = useId();
+  const trouble = useTrouble(path);
+  return trouble ? (
+    <div className="list-trouble" data-field={path}>
+      <Said id={id} trouble={trouble} />
+    </div>
+  ) : null;
 }
 
 function Remove({ what, onClick }: { what: string; onClick: () => void }) {

@@ -56,7 +56,9 @@ export function DeployPage({ name }: { name: string }) {
       const said = error instanceof Refusal ? error : new Refusal(0, "", String(error));
       setRefusal(said);
       requestAnimationFrame(() => {
-        const wrong = form.current?.querySelector<HTMLElement>("[aria-invalid=true]");
+        const wrong = form.current?.querySelector<HTMLElement>(
+          "[aria-invalid=true], .list-trouble",
+        );
         wrong?.focus();
         wrong?.scrollIntoView({ block: "center" });
       });
