@@ -181,7 +181,7 @@ export class Sandbox {
 export class Fleet {
   readonly api: Api;
   private scheduler: Role;
-  private readonly agents: Role[] = [];
+  private readonly agents = new Map<string, Role>();
   private readonly directory: string;
 
   private constructor(scheduler: Role, api: Api, directory: string) {
@@ -207,7 +207,7 @@ export class Fleet {
         ...["agent", "--scheduler", fleet.api.url, "--listen", "127.0.0.1:0"],
         ...["--node-id", `n${number}`, "--data-dir", join(directory, `n${number}`)],
       ]);
-      fleet.agents.push(agent);
+      fleet.agents.set(`n${number}`, agent);
       await agent.announced("listens on ");
     }
     await fleet.api.able(nodes);
@@ -218,6 +218,11 @@ export class Fleet {
     await this.scheduler.end("SIGKILL");
   }
 
+  /** Its containers run on. */
+  async killAgent(node: string): Promise<void> {
+    await this.agents.get(node)?.end("SIGKILL");
+  }
+
   /** Again at the same address, over the same data. */
   async startScheduler(): Promise<void> {
     this.scheduler = Fleet.scheduler(new URL(this.api.url).host, this.directory);
@@ -226,7 +231,7 @@ export class Fleet {
 
   async stop(): Promise<void> {
     const { cluster } = await this.api.get<{ cluster: string }>("/health");
-    await Promise.all([this.scheduler, ...this.agents].map((role) => role.end("SIGKILL")));
+    await Promise.all([this.scheduler, ...this.agents.values()].map((role) => role.end("SIGKILL")));
     await removeContainers(cluster);
     rmSync(this.directory, { recursive: true, force: true });
   }

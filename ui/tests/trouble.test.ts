@@ -315,6 +315,38 @@ describe("in trouble", { timeout: 300_000 }, () => {
     const plain = await fetch(`${fleet.api.url}/`, { headers: { accept: "*/*" } });
     assert.match(plain.headers.get("content-type") ?? "", /^text\/plain/);
   });
+
+  // The last one: afterwards there is a node less.
+  it("shows a node die, and forgets it with what should be known about that", async () => {
+    const { page, complaints, context } = await openTab(browser, fleet.api.url, { still: true });
+    const all = await fleet.api.instances("web");
+    const victim = all.find((instance) => instance.phase === "running");
+    assert.ok(victim);
+    const id = victim.nodeId;
+    const card = page.locator(`[data-node="${id}"]`);
+    await visit(page, "#/");
+    await card.locator(`[data-instance="${victim.id}"].look-ready`).waitFor();
+    await fleet.killAgent(id);
+    await page.locator(`.trouble-dead[data-node="${id}"]`).waitFor();
+    await card.getByText("dead", { exact: true }).waitFor();
+    await card.locator(`[data-instance="${victim.id}"].look-lost`).waitFor();
+    assert.deepEqual(await violations(page), []);
+    await card.getByRole("link", { name: id, exact: true }).click();
+    await page.locator("h1").getByText("dead").waitFor();
+    await page.getByRole("button", { name: "Forget", exact: true }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByRole("button", { name: `Forget ${id}` }).click();
+    // Its containers run on, and the scheduler says so.
+    await dialog.getByText("Something you should know").waitFor();
+    await dialog.getByRole("listitem").getByText(victim.id).waitFor();
+    await dialog.getByRole("button", { name: "Close" }).click();
+    await page.waitForURL(/#\/$/);
+    await card.waitFor({ state: "detached" });
+    await fleet.api.ready("web", 2);
+    await page.getByText("Everything is as wanted.").waitFor();
+    assert.deepEqual(complaints, []);
+    await context.close();
+  });
 });
 
 /** A cluster in which everything that is text is hostile. */
