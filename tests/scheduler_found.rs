@@ -36,6 +36,17 @@ fn register(world: &mut World, incarnation: u64, key: &str, address: &str) -> Re
     world.replies.remove(&ticket).unwrap().map(|_| ()).map_err(|error| error.reason)
 }
 
+/// Two nodes on one Docker daemon, and an instance with a host port that is there once.
+fn one_of_two_on_a_daemon() -> World {
+    let mut world = World::empty(7);
+    world.add_agent("n1", "d1");
+    world.add_agent("n2", "d1");
+    world.run_for(50);
+    world.deploy(fixed(1, "v1"));
+    world.until(MINUTE, "it is ready", |w| w.view("web").ready == 1);
+    world
+}
+
 /// The instance that waits for another one's place.
 fn follower(world: &World) -> Option<InstanceId> {
     let mut all = world.core.state.instances.values();
@@ -55,11 +66,7 @@ fn nothing_is_replaced_in_place_where_another_one_holds_the_port() {
 
 #[test]
 fn a_host_port_stays_taken_when_its_daemon_has_a_new_name() {
-    let mut world = World::empty(7);
-    world.add_agent("n1", "d1");
-    world.add_agent("n2", "d1");
-    world.run_for(50);
-    world.deploy(fixed(1, "v1"));
+    let mut world = one_of_two_on_a_daemon();
     world.settle();
     for node in ["n1", "n2"] {
         world.agent(node).daemon = "d1-again".into();
@@ -284,12 +291,7 @@ fn a_follower_on_a_lost_node_keeps_nobody_from_the_place() {
 
 #[test]
 fn a_port_of_what_nobody_knows_any_more_is_taken() {
-    let mut world = World::empty(7);
-    world.add_agent("n1", "d1");
-    world.add_agent("n2", "d1");
-    world.run_for(50);
-    world.deploy(fixed(1, "v1"));
-    world.until(MINUTE, "it is ready", |w| w.view("web").ready == 1);
+    let mut world = one_of_two_on_a_daemon();
     let held = world.live("web").pop().unwrap();
     let holder = world.core.state.instances[&held].node.clone();
     world.agent(holder.as_str()).cut = true;
@@ -311,12 +313,7 @@ fn a_port_of_what_nobody_knows_any_more_is_taken() {
 
 #[test]
 fn what_is_told_that_its_place_is_free_is_told_once_per_report() {
-    let mut world = World::empty(7);
-    world.add_agent("n1", "d1");
-    world.add_agent("n2", "d1");
-    world.run_for(50);
-    world.deploy(fixed(1, "v1"));
-    world.until(MINUTE, "it is ready", |w| w.view("web").ready == 1);
+    let mut world = one_of_two_on_a_daemon();
     let first = world.live("web").pop().unwrap();
     let holder = world.core.state.instances[&first].node.clone();
     world.user(UserCall::Drain(holder)).unwrap();
@@ -343,12 +340,7 @@ fn what_is_told_that_its_place_is_free_is_told_once_per_report() {
 
 #[test]
 fn what_comes_too_late_for_its_turn_is_not_launched() {
-    let mut world = World::empty(7);
-    world.add_agent("n1", "d1");
-    world.add_agent("n2", "d1");
-    world.run_for(50);
-    world.deploy(fixed(1, "v1"));
-    world.until(MINUTE, "it is ready", |w| w.view("web").ready == 1);
+    let mut world = one_of_two_on_a_daemon();
     world.deploy(fixed(1, "v2"));
     world.until(MINUTE, "it is of revision 2", |w| {
         w.view("web").rollout.is_some_and(|rollout| rollout.state == "done")

@@ -1,6 +1,6 @@
 //! The scheduler: who is alive, what is desired, what is actual; closes the gap.
 //!
-//! Pure: [`core`] and the files it is spread over (`registry`, `intake`,
+//! Pure: [`core`] and the files it is spread over (`registry`, `intake`, `adoption`,
 //! `reconcile`, `rollout`, `placement`, `orders`, `users`, `replica`, `durable`, `state`,
 //! `chronicle`), and for readers `views`, `explain` and `changes`. Shells: [`driver`]
 //! (the task that owns the core), [`vitals`] (how it does), [`server`], [`store`], `dispatch`, `upkeep`
@@ -8,6 +8,7 @@
 //! `recording` and `replay` are pure, `recorder` and `rerun` (`--replay`) are shells.
 //! This file puts them together.
 
+mod adoption;
 pub mod changes;
 mod chronicle;
 pub mod core;

@@ -121,8 +121,8 @@ fn what_was_stopped_before_it_was_made_is_not_started() {
     world.assert_idle();
 }
 
-#[test]
-fn an_order_that_replaces_what_the_agent_has_replaced_is_answered_with_that_successor() {
+/// Cut off, it has restarted web-r1-x by itself.
+fn with_a_successor() -> World {
     let mut world = World::ready();
     world.start(&order("web-r1-x", json!({})));
     world.scheduler_up = false;
@@ -130,6 +130,12 @@ fn an_order_that_replaces_what_the_agent_has_replaced_is_answered_with_that_succ
     world.pass(10_000);
     world.launched("web-r1-x-a1");
     world.open.clear();
+    world
+}
+
+#[test]
+fn an_order_that_replaces_what_the_agent_has_replaced_is_answered_with_that_successor() {
+    let mut world = with_a_successor();
     let mut theirs = order("web-r1-y", json!({}));
     theirs.replaces = Some("web-r1-x".into());
     theirs.restarts = 1;
@@ -144,13 +150,7 @@ fn an_order_that_replaces_what_the_agent_has_replaced_is_answered_with_that_succ
 /// had just stopped.
 #[test]
 fn a_successor_that_is_being_stopped_answers_for_nobody() {
-    let mut world = World::ready();
-    world.start(&order("web-r1-x", json!({})));
-    world.scheduler_up = false;
-    world.dies("web-r1-x", 1);
-    world.pass(10_000);
-    world.launched("web-r1-x-a1");
-    world.open.clear();
+    let mut world = with_a_successor();
     world.stop("web-r1-x-a1", 0).unwrap();
     let mut theirs = order("web-r1-y", json!({}));
     theirs.replaces = Some("web-r1-x".into());
