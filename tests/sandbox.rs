@@ -162,6 +162,8 @@ async fn fifty_deploys_and_scales_in_parallel() {
     }
     sandbox.client.scale("web", 3).await.expect("scale");
     sandbox.ready("web", 3).await;
+    // Docker tells a death before its list of containers shows it.
+    sandbox.runs("web", 3).await;
     stays("three run", Duration::from_secs(2), || async {
         let running = sandbox.truth.running_of("web").await.len();
         if running == 3 { Ok(()) } else { Err(format!("{running} run")) }
