@@ -79,10 +79,14 @@ id_type! {
 /// Letters of random suffixes: no vowels (no words), no look-alikes.
 const SUFFIX_ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 
-/// A five-letter suffix from a random draw (27^5, over 14 million values).
+/// How many letters a suffix has.
+const SUFFIX_LETTERS: usize = 7;
+
+/// A seven-letter suffix from a random draw (27^7, ten thousand million values): of
+/// thousands of instances of one revision, over years, no two have the same.
 pub fn suffix(mut draw: u64) -> String {
-    let mut text = String::with_capacity(5);
-    for _ in 0..5 {
+    let mut text = String::with_capacity(SUFFIX_LETTERS);
+    for _ in 0..SUFFIX_LETTERS {
         let index = (draw % SUFFIX_ALPHABET.len() as u64) as usize;
         text.push(SUFFIX_ALPHABET[index] as char);
         draw /= SUFFIX_ALPHABET.len() as u64;
@@ -134,7 +138,7 @@ mod tests {
         let a = suffix(1);
         let b = suffix(2);
         assert_ne!(a, b);
-        assert_eq!(a.len(), 5);
+        assert_eq!(a.len(), SUFFIX_LETTERS);
         assert_eq!(dns_label_problem(&a), None);
     }
 }

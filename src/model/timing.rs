@@ -53,6 +53,8 @@ pub struct Timing {
     pub coalesce_ms: u64,
     /// A change that may wait for what comes next is told within this long.
     pub minor_news_ms: u64,
+    /// An agent tells everything it has, and not only what has changed, about this often.
+    pub whole_report_ms: u64,
     /// A registration that failed is tried again after this long; doubles up to
     /// `heartbeat_ms`.
     pub register_retry_ms: u64,
@@ -107,6 +109,7 @@ impl Default for Timing {
             autonomy_after_ms: 9_000,
             coalesce_ms: 4,
             minor_news_ms: 250,
+            whole_report_ms: 600_000,
             register_retry_ms: 100,
             shutdown_ms: 12_000,
             shutdown_grace_ms: 5_000,

@@ -80,7 +80,7 @@ pub enum DockerState {
 }
 
 /// `POST /heartbeat`: a full snapshot of what the agent has, orders in flight
-/// included, or the word that it has not changed.
+/// included, or what has changed since an earlier one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HeartbeatRequest {
@@ -97,13 +97,17 @@ pub struct HeartbeatRequest {
     pub synced: bool,
     /// Its Docker daemon.
     pub docker: DockerStatus,
-    /// A digest: but for ages, everything is as it was in the snapshot of this
-    /// number, which was taken in. Then `containers` is empty and `synced` false, so
-    /// that nobody could take it for a snapshot. Only for those who take digests.
+    /// But for ages, and but for what `containers` and `gone` name, everything is as
+    /// it was in the report of this number, which was taken in. Then `synced` is false, so
+    /// that nobody could take it for a snapshot. Only for those who take such reports;
+    /// of an agent of a former release, both name nothing: a digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub same_as: Option<u64>,
-    /// Everything it has.
+    /// Everything it has, or what is not as it was.
     pub containers: Vec<ContainerInstance>,
+    /// What it has no longer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<InstanceId>,
 }
 
 /// Answer to a heartbeat.
@@ -112,12 +116,15 @@ pub struct HeartbeatRequest {
 pub struct HeartbeatResponse {
     /// The scheduler's epoch.
     pub epoch: u64,
-    /// The largest `seq` it has taken in. A digest that is not among them is to be
-    /// followed by the full snapshot.
+    /// The largest `seq` it has taken in. A report of what has changed that is not
+    /// among them is to be followed by the full snapshot.
     pub seq: u64,
-    /// It takes digests.
+    /// It takes reports that nothing has changed.
     #[serde(default)]
     pub digests: bool,
+    /// It takes reports of what has changed.
+    #[serde(default)]
+    pub changes: bool,
 }
 
 /// Who an order is for and who gives it. If one of the four is not current at

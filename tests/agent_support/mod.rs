@@ -94,7 +94,7 @@ impl Handler for StubScheduler {
                 match self.status.swap(0, Ordering::SeqCst) {
                     0 => Ok(Reply::json(
                         200,
-                        &HeartbeatResponse { epoch: EPOCH, seq, digests: false },
+                        &HeartbeatResponse { epoch: EPOCH, seq, digests: false, changes: false },
                     )),
                     status => Err(ApiError::new(status, "Test", "as the test says")),
                 }

@@ -68,6 +68,7 @@ pub async fn start(scheduler: &Scheduler, node: &str) -> JoinHandle<()> {
                 ..DockerStatus::default()
             },
             same_as: None,
+            gone: Vec::new(),
             containers: has.instances.values().cloned().collect(),
         }
     };

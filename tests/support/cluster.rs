@@ -12,6 +12,8 @@ mod change;
 mod net;
 #[path = "cluster/tape.rs"]
 pub mod tape;
+#[path = "cluster/telling.rs"]
+mod telling;
 #[path = "cluster/truth.rs"]
 mod truth;
 
@@ -158,6 +160,8 @@ pub struct Agent {
     noted: BTreeMap<InstanceId, (RunOrder, u64)>,
     stops: BTreeSet<InstanceId>,
     stopping: BTreeMap<InstanceId, u64>,
+    /// If it tells only what has changed.
+    telling: Option<telling::Telling>,
 }
 
 #[derive(Clone, Debug)]
@@ -330,6 +334,8 @@ impl World {
             noted: BTreeMap::new(),
             stops: BTreeSet::new(),
             stopping: BTreeMap::new(),
+            // Every other one is of a release that always tells everything.
+            telling: self.agents.len().is_multiple_of(2).then(Default::default),
         };
         self.agents.insert(id.into(), agent);
         self.start_agent(id);
@@ -347,6 +353,7 @@ impl World {
         agent.noted.clear();
         agent.stops.clear();
         agent.stopping.clear();
+        agent.telling = agent.telling.take().map(|_| Default::default());
     }
 
     /// A new life of the agent.

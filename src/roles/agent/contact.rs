@@ -27,7 +27,7 @@ pub(super) struct Contact {
     failures: u32,
     /// Not before then, after a failure.
     retry_at: Millis,
-    beat_at: Millis,
+    pub(super) beat_at: Millis,
     /// Something changed: the next heartbeat by then.
     news_by: Option<Millis>,
 }
@@ -125,7 +125,7 @@ impl AgentCore {
                 let first = !self.contact.met;
                 self.contact.epoch = Some(response.epoch);
                 self.contact.met = true;
-                self.forget_digest();
+                self.forget_reports();
                 self.contact.failures = 0;
                 self.contact.retry_at = self.now();
                 self.contact.beat_at = self.now();
@@ -144,10 +144,9 @@ impl AgentCore {
                 self.contact.failures = 0;
                 self.contact.retry_at = self.now();
                 self.contact.heard_at = self.now();
-                if self.digest_answered(seq, &response) {
-                    self.contact.beat_at = self.now();
+                if self.report_answered(seq, &response) {
+                    self.acknowledged(seq);
                 }
-                self.acknowledged(seq);
                 if self.contact.epoch.is_some_and(|epoch| epoch < response.epoch) {
                     self.contact.epoch = None;
                 }
@@ -160,7 +159,8 @@ impl AgentCore {
                 self.end(Ending::Superseded(message));
             }
             Err(_) => {
-                // What this snapshot told has still to be told.
+                // What this one told has still to be told.
+                self.report_unanswered();
                 self.news();
                 self.call_failed(self.timing.heartbeat_ms / 8);
             }

@@ -6,22 +6,22 @@
 //! the rules of one subject: [`contact`](super::contact) with the scheduler,
 //! [`orders`](super::orders), [`images`](super::images),
 //! [`lifecycle`](super::lifecycle) of instances, [`adopt`](super::adopt)ion,
-//! [`retention`](super::retention), [`autonomy`](super::autonomy) and
-//! [`snapshot`](super::snapshot)s.
+//! [`retention`](super::retention), [`autonomy`](super::autonomy),
+//! [`snapshot`](super::snapshot)s and what of them is [`report`](super::report)ed.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::contact::Contact;
-use super::digest::{Digest, is_news};
 use super::images::ImageWork;
-use super::instance::Instance;
 use super::lifecycle::Stray;
 use super::message::{
     Action, DockerAction, DockerReport, Ending, Input, Millis, Moment, Observed, Remembered, Step,
 };
 use super::orders::Tombstones;
+use super::report::Told;
+use super::roster::Roster;
 use crate::model::wire::{DockerState, DockerStatus};
 use crate::model::{ClusterId, Draws, InstanceId, NodeId, Timing, WorkloadId};
 
@@ -60,11 +60,11 @@ pub struct AgentCore {
     pub(super) timing: Timing,
     pub(super) cluster: Option<Remembered>,
     pub(super) contact: Contact,
-    pub(super) digest: Digest,
+    pub(super) told: Told,
     pub(super) docker: DockerWatch,
     /// A complete listing of this cluster's containers has been taken in.
     pub(super) synced: bool,
-    pub(super) instances: BTreeMap<InstanceId, Instance>,
+    pub(super) instances: Roster,
     /// Whose container it is.
     pub(super) by_container: BTreeMap<String, InstanceId>,
     /// When which instance is to be looked at again.
@@ -104,7 +104,7 @@ impl AgentCore {
             timing,
             cluster: remembered,
             contact: Contact::new(now),
-            digest: Digest::default(),
+            told: Told::default(),
             docker: DockerWatch {
                 status: DockerStatus {
                     state: DockerState::Away,
@@ -117,7 +117,7 @@ impl AgentCore {
                 list_at: now,
             },
             synced: false,
-            instances: BTreeMap::new(),
+            instances: Roster::default(),
             by_container: BTreeMap::new(),
             due: BTreeSet::new(),
             images: BTreeMap::new(),
@@ -146,9 +146,6 @@ impl AgentCore {
             return std::mem::take(&mut self.out);
         }
         self.notice_pause();
-        if is_news(&input) {
-            self.may_change();
-        }
         self.take(input);
         if !self.ended {
             self.pass_time();
@@ -246,7 +243,7 @@ impl AgentCore {
 
     /// Sets when an instance is to be looked at again.
     pub(super) fn reschedule(&mut self, id: &InstanceId, at: Option<Millis>) {
-        let Some(instance) = self.instances.get_mut(id) else { return };
+        let Some(instance) = self.instances.get_mut_unmarked(id) else { return };
         if instance.due == at {
             return;
         }
@@ -343,6 +340,7 @@ impl AgentCore {
             self.abandon_image(&image);
         }
         self.instances.clear();
+        self.forget_reports();
         self.by_container.clear();
         self.due.clear();
         self.unacknowledged.clear();

@@ -290,7 +290,7 @@ impl Driver {
                 let _ = report.send(heartbeat::register(&client, &request).await).await;
             }),
             Action::Heartbeat(request) => {
-                self.vitals.told(&request);
+                self.vitals.told(&request, &self.core);
                 self.tasks.spawn(async move {
                     let _ = report.send(heartbeat::heartbeat(&client, &request).await).await;
                 })

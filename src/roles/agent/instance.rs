@@ -8,6 +8,7 @@
 
 use super::message::{ContainerState, Facts, Millis};
 use super::probe::Prober;
+use super::report::Reported;
 use crate::model::wire::RunOrder;
 use crate::model::{Phase, PublishedPort, PullPolicy, Reason};
 
@@ -161,6 +162,8 @@ pub struct Instance {
     pub touched: u64,
     /// When it is to be looked at again; mirrored in the core's queue.
     pub due: Option<Millis>,
+    /// What the scheduler was told of it.
+    pub report: Reported,
 }
 
 /// What an instance's next step depends on besides itself.
@@ -233,6 +236,7 @@ impl Instance {
             trouble: None,
             touched: 0,
             due: None,
+            report: Reported::default(),
         }
     }
 

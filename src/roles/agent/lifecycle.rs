@@ -33,7 +33,6 @@ impl Stray {
 impl AgentCore {
     /// Does whatever comes next for an instance.
     pub(super) fn advance(&mut self, id: &InstanceId) {
-        self.may_change();
         let now = self.now();
         let (docker_ok, synced, met_scheduler) = (self.docker_ok(), self.synced, self.contact.met);
         let may_launch = self.may_launch(id);

@@ -55,6 +55,7 @@ impl AgentCore {
     pub(super) fn forget(&mut self, id: &InstanceId) {
         self.reschedule(id, None);
         let Some(instance) = self.instances.remove(id) else { return };
+        self.report_gone(id);
         self.advance_followers(id);
         if let Some(container) = &instance.container {
             self.by_container.remove(&container.id);

@@ -28,6 +28,7 @@ impl AgentCore {
             docker: self.docker_status(),
             same_as: None,
             containers: Vec::new(),
+            gone: Vec::new(),
         }
     }
 
@@ -75,12 +76,17 @@ impl AgentCore {
             })
     }
 
+    /// How far each instance has come.
+    pub fn phases(&self) -> impl Iterator<Item = Phase> {
+        self.instances.values().map(|instance| instance.phase)
+    }
+
     /// The ids of all instances.
     pub fn instance_ids(&self) -> impl Iterator<Item = &InstanceId> {
         self.instances.keys()
     }
 
-    fn describe(&self, instance: &Instance) -> ContainerInstance {
+    pub(super) fn describe(&self, instance: &Instance) -> ContainerInstance {
         let now = self.now();
         let order = &instance.order;
         let check = order.template.health_check.as_ref();

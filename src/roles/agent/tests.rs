@@ -3,9 +3,9 @@
 
 mod adoption;
 mod contact;
-mod digest;
 mod images;
 mod life;
 mod orders;
 mod property;
+mod report;
 mod world;

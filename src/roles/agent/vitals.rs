@@ -1,9 +1,12 @@
 //! How the agent itself does, and what it last told the scheduler.
 
+use std::collections::BTreeMap;
+
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::core::AgentCore;
 use crate::metrics::{Gauges, set};
 use crate::model::Phase;
 use crate::model::wire::{DockerState, HeartbeatRequest};
@@ -28,16 +31,19 @@ pub struct Vitals {
 
 impl Vitals {
     /// The scheduler is about to be told this.
-    pub fn told(&self, snapshot: &HeartbeatRequest) {
+    pub fn told(&self, snapshot: &HeartbeatRequest, core: &AgentCore) {
         self.heartbeats.inc();
         self.docker.set(i64::from(snapshot.docker.state == DockerState::Ok));
-        // A digest: all is as it was.
-        if snapshot.same_as.is_some() {
+        let all_is_as_it_was = snapshot.containers.is_empty() && snapshot.gone.is_empty();
+        if snapshot.same_as.is_some() && all_is_as_it_was {
             return;
         }
-        for phase in Phase::ALL {
-            let of_it = snapshot.containers.iter().filter(|instance| instance.phase == phase);
-            set(&self.instances, "phase", phase.as_str(), of_it.count() as u64);
+        let mut counts = BTreeMap::from(Phase::ALL.map(|phase| (phase, 0)));
+        for phase in core.phases() {
+            *counts.entry(phase).or_default() += 1;
+        }
+        for (phase, count) in counts {
+            set(&self.instances, "phase", phase.as_str(), count);
         }
     }
 

@@ -387,7 +387,9 @@ impl Core {
         if let Some(slot) = self.state.nodes.get_mut(&instance.node) {
             let node = Arc::make_mut(slot);
             node.instances.insert(id.clone());
-            node.settled_in = None;
+            if instance.seen.is_none() {
+                node.unlisted.insert(id.clone());
+            }
         }
         self.state.instances.insert(id.clone(), Arc::new(instance));
         self.recount(&id);
@@ -401,7 +403,12 @@ impl Core {
         self.state.instances.remove(id);
         self.agenda.orders.remove(id);
         if let Some(slot) = self.state.nodes.get_mut(&instance.node) {
-            Arc::make_mut(slot).instances.remove(id);
+            let node = Arc::make_mut(slot);
+            node.instances.remove(id);
+            if node.unlisted.remove(id).is_none() {
+                // Should its agent still have it, it has to say so.
+                node.known_in = None;
+            }
         }
         self.detach(&instance.workload, instance.replica, id);
         self.agenda.replicas.insert((instance.workload.clone(), instance.replica));

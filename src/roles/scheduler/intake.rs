@@ -4,7 +4,10 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use imbl::OrdSet;
 
 use super::core::{Core, Deadline};
 use super::registry::superseded;
@@ -13,7 +16,7 @@ use super::state::{Delivery, Done, Failure, Instance, Node, Seen, StopCause};
 use crate::model::view::NodeStatus;
 use crate::model::wall::unix_ms;
 use crate::model::wire::{DockerState, HeartbeatRequest, HeartbeatResponse};
-use crate::model::{ApiError, ContainerInstance, Health, InstanceId, Phase, Reason};
+use crate::model::{ApiError, ContainerInstance, Health, InstanceId, NodeId, Phase, Reason};
 use crate::planted::{Fault, planted};
 
 impl Core {
@@ -52,8 +55,8 @@ impl Core {
         if request.incarnation != node.incarnation {
             return unknown(format!("this life of node {} is not known", node.id));
         }
-        if let Some(same_as) = request.same_as {
-            self.take_digest(&node, same_as, request);
+        if let Some(base) = request.same_as {
+            self.take_changes(&node, base, request);
         } else if request.seq > node.seq || planted(Fault::OldNewsCounts) {
             self.take_snapshot(&node.id, request);
         } else if request.seq == node.seq && node.status == NodeStatus::Alive {
@@ -63,39 +66,52 @@ impl Core {
             self.edit_node(&node.id, |node| node.heard_at = now);
         }
         let seq = self.state.nodes.get(&node.id).map_or(0, |n| n.seq);
-        Ok(HeartbeatResponse { epoch: self.state.epoch, seq, digests: true })
+        Ok(HeartbeatResponse { epoch: self.state.epoch, seq, digests: true, changes: true })
     }
 
-    /// Nothing has changed since that snapshot, says the agent. If nothing was open
-    /// then and nothing has been ordered since, there is nothing to compare;
-    /// otherwise the digest is not taken in, and everything is sent.
-    fn take_digest(&mut self, node: &Node, same_as: u64, request: HeartbeatRequest) {
-        let usable = node.settled_in == Some(same_as)
-            && node.status == NodeStatus::Alive
-            && node.synced
-            && !node.lost
-            && request.docker.state == DockerState::Ok
-            && request.seq > node.seq;
-        if usable {
-            self.node_heard(&node.id, request.docker, request.seq, true);
-            self.node_answered_for(&node.id);
-        } else if request.seq >= node.seq && node.status == NodeStatus::Alive {
-            // Proof of life, no news.
-            let now = self.state.now;
-            self.edit_node(&node.id, |node| node.heard_at = now);
+    /// What is not as it was in an earlier report, mostly nothing. If that is the last
+    /// one that said something, and all it said was taken in, it comes to the same as a
+    /// full snapshot; otherwise it is not taken in, and everything is sent.
+    fn take_changes(&mut self, node: &Node, base: u64, request: HeartbeatRequest) {
+        let HeartbeatRequest { incarnation, seq, docker, containers, gone, .. } = request;
+        let usable =
+            node.takes_changes_since(base) && docker.state == DockerState::Ok && seq > node.seq;
+        if !usable {
+            if seq >= node.seq && node.status == NodeStatus::Alive {
+                // Proof of life, no news.
+                let now = self.state.now;
+                self.edit_node(&node.id, |node| node.heard_at = now);
+            }
+            return;
         }
+        self.node_heard(&node.id, docker, seq, true);
+        let says_something = !(containers.is_empty() && gone.is_empty());
+        let mut listed = listed(&node.id, containers);
+        // Beside what is gone, what was ordered and is in none of its reports yet.
+        let mut told: BTreeSet<InstanceId> = gone.into_iter().collect();
+        told.extend(node.unlisted.iter().cloned());
+        told.extend(listed.keys().filter(|id| node.instances.contains(*id)).cloned());
+        let mut taken = true;
+        for id in &told {
+            match listed.remove(id) {
+                Some(report) => taken &= self.take_listed(&node.id, report),
+                None => self.take_missing(&node.id, id, incarnation, seq, true),
+            }
+        }
+        for report in listed.into_values() {
+            taken &= self.take_listed(&node.id, report);
+        }
+        if says_something {
+            self.edit_node(&node.id, |node| node.known_in = taken.then_some(seq));
+        }
+        self.node_answered_for(&node.id);
     }
 
-    fn take_snapshot(&mut self, node: &crate::model::NodeId, request: HeartbeatRequest) {
+    fn take_snapshot(&mut self, node: &NodeId, request: HeartbeatRequest) {
         let HeartbeatRequest { incarnation, seq, synced, docker, containers, .. } = request;
         let looked = synced || planted(Fault::AbsenceBeforeSynced);
         let complete = looked && docker.state == DockerState::Ok;
-        let mut listed: BTreeMap<InstanceId, ContainerInstance> = BTreeMap::new();
-        for report in containers {
-            if report.node_id == *node {
-                listed.insert(report.id.clone(), report);
-            }
-        }
+        let mut listed = listed(node, containers);
         let expected: Vec<InstanceId> = self
             .state
             .nodes
@@ -105,39 +121,72 @@ impl Core {
         // The node counts again before its instances are looked at, so that a
         // returned one is judged by what it is now.
         self.node_heard(node, docker, seq, synced);
-        let mut settled = complete;
+        let mut taken = complete;
         for id in &expected {
             match listed.remove(id) {
-                Some(report) => settled &= self.take_report(id, report),
-                None => {
-                    settled = false;
-                    self.take_absence(id, incarnation, seq, complete);
-                }
+                Some(report) => taken &= self.take_listed(node, report),
+                None => self.take_missing(node, id, incarnation, seq, complete),
             }
         }
-        settled &= listed.is_empty();
-        for (id, report) in listed {
-            match self.state.instances.get(&id) {
-                // The same id on two nodes can only be a copy of a disk; the one
-                // that was ordered here is not this one.
-                Some(known) => {
-                    let message = format!(
-                        "node {node} reports {id}, which belongs to node {}; ignored",
-                        known.node
-                    );
-                    self.note_node(node, "ForeignInstance", message);
-                }
-                None => self.adopt(report),
-            }
+        for report in listed.into_values() {
+            taken &= self.take_listed(node, report);
         }
-        self.edit_node(node, |node| node.settled_in = settled.then_some(seq));
+        self.edit_node(node, |node| node.known_in = taken.then_some(seq));
         if complete {
             self.node_answered_for(node);
         }
     }
 
-    /// A known instance was listed. Returns whether nothing about it is open: it
-    /// is known as it was told, and runs or is over.
+    /// One that the node lists. Returns whether it is known as it was told.
+    fn take_listed(&mut self, node: &NodeId, report: ContainerInstance) -> bool {
+        let Some(known) = self.state.instances.get(&report.id) else {
+            self.adopt(report);
+            return true;
+        };
+        // The same id on two nodes can only be a copy of a disk; the one that was ordered
+        // here is not this one.
+        if known.node != *node {
+            let message = format!(
+                "node {node} reports {}, which belongs to node {}; ignored",
+                report.id, known.node
+            );
+            self.note_node(node, "ForeignInstance", message);
+            return false;
+        }
+        let id = report.id.clone();
+        self.edit_unlisted(node, |unlisted| unlisted.remove(&id).is_some());
+        self.take_report(&id, report)
+    }
+
+    /// One that the node does not list.
+    fn take_missing(
+        &mut self,
+        node: &NodeId,
+        id: &InstanceId,
+        incarnation: u64,
+        seq: u64,
+        complete: bool,
+    ) {
+        if self.state.instances.get(id).is_none_or(|known| known.node != *node) {
+            return;
+        }
+        self.take_absence(id, incarnation, seq, complete);
+        if complete && self.state.instances.contains_key(id) {
+            self.edit_unlisted(node, |unlisted| unlisted.insert(id.clone()).is_none());
+        }
+    }
+
+    /// Notes which of a node's instances it did not list, if `change` has to: most
+    /// reports change nothing about it.
+    fn edit_unlisted(&mut self, node: &NodeId, change: impl Fn(&mut OrdSet<InstanceId>) -> bool) {
+        let Some(slot) = self.state.nodes.get_mut(node) else { return };
+        let mut unlisted = slot.unlisted.clone();
+        if change(&mut unlisted) {
+            Arc::make_mut(slot).unlisted = unlisted;
+        }
+    }
+
+    /// A known instance was listed. Returns whether it is known as it was told.
     fn take_report(&mut self, id: &InstanceId, report: ContainerInstance) -> bool {
         let Some(before) = self.state.instances.get(id).cloned() else { return false };
         let now = self.state.now;
@@ -152,9 +201,8 @@ impl Core {
             }
             steady_since(&mut seen, old);
         }
-        let settled = seen.phase >= Phase::Running;
         if before.seen.as_ref() == Some(&seen) && before.run == Delivery::Confirmed {
-            return settled;
+            return true;
         }
         let ended = seen.phase.is_final() && !before.is_over() && !planted(Fault::ExitIsSkipped);
         self.note_progress(&before, &seen);
@@ -173,7 +221,7 @@ impl Core {
         if ended {
             self.instance_ended(&after);
         }
-        settled
+        true
     }
 
     /// What was over has a container that runs or is about to.
@@ -380,6 +428,15 @@ impl Core {
         }
         self.record_replica(&name, number);
     }
+}
+
+/// What a node says of its own.
+fn listed(
+    node: &NodeId,
+    containers: Vec<ContainerInstance>,
+) -> BTreeMap<InstanceId, ContainerInstance> {
+    let own = containers.into_iter().filter(|report| report.node_id == *node);
+    own.map(|report| (report.id.clone(), report)).collect()
 }
 
 /// What an instance's end looks like to a person.

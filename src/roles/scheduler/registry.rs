@@ -46,7 +46,8 @@ impl Core {
                     former: Vector::new(),
                     seq: 0,
                     synced: false,
-                    settled_in: None,
+                    known_in: None,
+                    unlisted: OrdSet::new(),
                     status: NodeStatus::Alive,
                     heard_at: now,
                     heard: true,
@@ -74,7 +75,7 @@ impl Core {
                 let restarted = known.incarnation != request.incarnation;
                 let was = known.status;
                 self.edit_node(&id, |node| {
-                    node.settled_in = None;
+                    node.known_in = None;
                     if restarted {
                         node.former.retain(|former| *former != request.incarnation);
                         if node.incarnation != 0 {
@@ -263,6 +264,7 @@ impl Core {
         self.edit_node(id, |node| {
             node.lost = !planted(Fault::DeadNodeCounts);
             node.synced = false;
+            node.known_in = None;
         });
         for instance in &node.instances {
             let unseen = self.state.instances.get(instance).is_some_and(|i| i.seen.is_none());

@@ -141,9 +141,13 @@ pub struct Node {
     pub seq: u64,
     /// Whether a synced snapshot of this incarnation was taken in.
     pub synced: bool,
-    /// The last full snapshot, if it was complete and left nothing open: all that
-    /// is known to be here was in it, and runs or is over. A digest may refer to it.
-    pub settled_in: Option<u64>,
+    /// The last report that named an instance, if all it said was taken in as it was
+    /// said and it was complete: what follows may say only what is not as it was then.
+    #[serde(default)]
+    pub known_in: Option<u64>,
+    /// Those of its instances that its last complete report did not list.
+    #[serde(default)]
+    pub unlisted: OrdSet<InstanceId>,
     /// Whether it is heard.
     pub status: NodeStatus,
     /// When it was last heard.
@@ -190,6 +194,12 @@ impl Node {
     /// The daemon whose ports it uses; a stand-in of its own while unknown.
     pub fn daemon(&self) -> DaemonId {
         self.docker.daemon.clone().unwrap_or_else(|| format!("node:{}", self.id).as_str().into())
+    }
+
+    /// Whether a report of what has changed since report `base` can be taken in: all that
+    /// was said up to then is known, and nothing was said since.
+    pub fn takes_changes_since(&self, base: u64) -> bool {
+        self.known_in == Some(base) && self.status == NodeStatus::Alive && self.synced && !self.lost
     }
 
     /// Whether a new instance could be started on it now, schedulable or not.

@@ -346,6 +346,7 @@ impl Cluster {
             synced: same_as.is_none(),
             docker: docker(number),
             same_as,
+            gone: Vec::new(),
             containers,
         };
         Input::Heartbeat { ticket: 0, request }

@@ -108,6 +108,8 @@ pub struct Process {
 pub struct Record {
     /// Orders to run that were accepted and whose end was not acknowledged.
     pub owed: BTreeSet<InstanceId>,
+    /// Those whose end was acknowledged: an order repeated after that promises nothing.
+    pub acknowledged_over: BTreeSet<InstanceId>,
     /// Reported as over, in this snapshot.
     pub told_over: BTreeMap<InstanceId, u64>,
     /// Orders to stop that were accepted.
@@ -116,8 +118,10 @@ pub struct Record {
     pub forgotten: BTreeSet<InstanceId>,
     /// Instances that have a successor.
     pub replaced: BTreeSet<InstanceId>,
-    /// What the last snapshot listed.
+    /// What there was as of the last report.
     pub listed: BTreeSet<InstanceId>,
+    /// The same as of each report that a later one may refer to.
+    pub reports: BTreeMap<u64, BTreeSet<InstanceId>>,
     /// Launches in flight.
     pub launching: BTreeSet<InstanceId>,
 }
@@ -408,7 +412,9 @@ impl World {
             }
             (Call::Register, answer) => Input::Registered(Err(failed(answer))),
             (Call::Heartbeat(seq), Some(Ok(Reply::Beat(response)))) => {
-                process.record.acknowledged(seq);
+                if response.seq >= seq {
+                    process.record.acknowledged(seq);
+                }
                 Input::Beat { seq, outcome: Ok(response) }
             }
             (Call::Heartbeat(seq), answer) => Input::Beat { seq, outcome: Err(failed(answer)) },
@@ -482,11 +488,12 @@ impl World {
 impl Record {
     /// The scheduler has taken in snapshot `seq`.
     fn acknowledged(&mut self, seq: u64) {
-        let owed = &mut self.owed;
+        let (owed, over) = (&mut self.owed, &mut self.acknowledged_over);
         self.told_over.retain(|id, told| {
             let taken = *told <= seq;
             if taken {
                 owed.remove(id);
+                over.insert(id.clone());
             }
             !taken
         });

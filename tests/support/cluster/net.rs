@@ -75,6 +75,12 @@ impl World {
             Ok(Reply::Registered(done)) => {
                 agent.registered = Some(done.epoch);
                 agent.dirty = true;
+                agent.telling = agent.telling.take().map(|_| Default::default());
+            }
+            Ok(Reply::Beat(response)) => {
+                if let Some(telling) = &mut agent.telling {
+                    agent.dirty |= telling.answered(response.seq);
+                }
             }
             Ok(_) => {}
             Err(error) if error.status == 422 => {
@@ -405,10 +411,13 @@ impl World {
         }
         if agent.dirty || agent.next_beat <= now {
             let jitter = self.rng.below(300);
-            let request = self.report(id);
+            let mut request = self.report(id);
             if let Some(agent) = self.agents.get_mut(id) {
                 agent.dirty = false;
                 agent.next_beat = now + self.timing.heartbeat_ms - jitter;
+                if let Some(telling) = &mut agent.telling {
+                    request = telling.shorten(request, now);
+                }
             }
             self.call(id, Input::Heartbeat { ticket: 0, request });
         }
@@ -450,6 +459,7 @@ impl World {
             synced,
             docker: docker_status(agent, now),
             same_as: None,
+            gone: Vec::new(),
             containers,
         }
     }

@@ -105,7 +105,8 @@ fn one_heartbeat_at_a_time_and_news_follow_the_answer() {
     let Some(Action::Heartbeat(beat)) = step.actions.first() else { panic!("{step:?}") };
     world.now += 6_000;
     assert_eq!(give(&mut world, Input::Tick).actions, [], "still waiting");
-    let outcome = Ok(HeartbeatResponse { epoch: EPOCH, seq: beat.seq, digests: false });
+    let outcome =
+        Ok(HeartbeatResponse { epoch: EPOCH, seq: beat.seq, digests: false, changes: false });
     let step = give(&mut world, Input::Beat { seq: beat.seq, outcome });
     assert!(matches!(step.actions[..], [Action::Heartbeat(_)]), "{step:?}");
 }
@@ -141,7 +142,12 @@ fn a_newer_epoch_in_an_answer_makes_it_register_again() {
     let mut world = World::ready();
     world.give(Input::Beat {
         seq: 99,
-        outcome: Ok(HeartbeatResponse { epoch: EPOCH + 1, seq: 99, digests: false }),
+        outcome: Ok(HeartbeatResponse {
+            epoch: EPOCH + 1,
+            seq: 99,
+            digests: false,
+            changes: false,
+        }),
     });
     assert_eq!(registrations(&world), 1);
 }

@@ -68,7 +68,10 @@ struct Sim {
     stopped: BTreeSet<InstanceId>,
     phases: BTreeMap<InstanceId, Phase>,
     actions: u64,
-    /// The last full snapshot the scheduler was told: its number, what was in it, when.
+    /// Nothing gets lost any more.
+    calmed: bool,
+    /// What the scheduler believes: the number of the report that last said something,
+    /// what there was then, and when that was.
     believed: (u64, Vec<ContainerInstance>, u64),
 }
 
@@ -92,6 +95,16 @@ fn start(incarnation: u64, now: Millis) -> AgentCore {
     AgentCore::new(identity, Timing::default(), Some(remembered()), now)
 }
 
+/// The same container so much later, if nothing happens.
+fn aged(container: ContainerInstance, by: u64) -> ContainerInstance {
+    let by = if container.phase == Phase::Running { by } else { 0 };
+    ContainerInstance {
+        running_for_ms: container.running_for_ms.map(|age| age + by),
+        healthy_for_ms: container.healthy_for_ms.map(|age| age + by),
+        ..container
+    }
+}
+
 impl Sim {
     fn new() -> Self {
         let mut sim = Self {
@@ -110,6 +123,7 @@ impl Sim {
             stopped: BTreeSet::new(),
             phases: BTreeMap::new(),
             actions: 0,
+            calmed: false,
             believed: (0, Vec::new(), 0),
         };
         sim.report_docker();
@@ -176,35 +190,40 @@ impl Sim {
         if !self.scheduler_up {
             return Err(CallError::Unreachable("refused".into()));
         }
-        let taken_in = match beat.same_as {
-            Some(seq) => self.believed.0 == seq,
-            None => {
-                self.believed = (beat.seq, beat.containers.clone(), self.now);
-                true
-            }
-        };
-        if !taken_in {
-            return Ok(HeartbeatResponse { epoch: EPOCH, seq: beat.seq - 1, digests: true });
+        let answer =
+            |seq| Ok(HeartbeatResponse { epoch: EPOCH, seq, digests: true, changes: true });
+        // Some get lost on the way, and so do some answers.
+        let lost = Err(CallError::Unreachable("lost".into()));
+        if !self.calmed && beat.seq % 7 == 3 {
+            return lost;
+        }
+        if beat.same_as.is_some_and(|base| base != self.believed.0) {
+            return answer(beat.seq - 1);
         }
         // Whether told in full or not, what is believed is what is.
-        let aged = |container: &ContainerInstance, by: u64| {
-            let by = if container.phase == Phase::Running { by } else { 0 };
-            ContainerInstance {
-                running_for_ms: container.running_for_ms.map(|age| age + by),
-                healthy_for_ms: container.healthy_for_ms.map(|age| age + by),
-                ..container.clone()
-            }
-        };
-        let (_, told, at) = &self.believed;
-        let believed: Vec<_> = told.iter().map(|told| aged(told, self.now - at)).collect();
-        assert_eq!(believed, self.core.snapshot().containers);
+        let (_, told, at) = std::mem::take(&mut self.believed);
+        let passed = self.now - at;
+        let mut believed: BTreeMap<InstanceId, ContainerInstance> = BTreeMap::new();
+        if beat.same_as.is_some() {
+            believed.extend(told.into_iter().map(|told| (told.id.clone(), aged(told, passed))));
+            believed.retain(|id, _| !beat.gone.contains(id));
+        }
+        believed.extend(beat.containers.iter().map(|told| (told.id.clone(), told.clone())));
+        let believed: Vec<_> = believed.into_values().collect();
+        assert_eq!(believed, self.core.snapshot().containers, "{beat:?}");
+        let says_nothing = beat.containers.is_empty() && beat.gone.is_empty();
+        let known_in = beat.same_as.filter(|_| says_nothing).unwrap_or(beat.seq);
+        self.believed = (known_in, believed, self.now);
+        if !self.calmed && beat.seq % 7 == 5 {
+            return lost;
+        }
         for told in &beat.containers {
             if told.phase.is_final() {
                 self.owed.remove(&told.id);
                 self.told.insert(told.id.clone());
             }
         }
-        Ok(HeartbeatResponse { epoch: EPOCH, seq: beat.seq, digests: true })
+        answer(beat.seq)
     }
 
     fn listing(&self) -> Vec<Observed> {
@@ -468,6 +487,7 @@ impl Sim {
     fn settle(&mut self) {
         self.scheduler_up = true;
         self.docker_up = true;
+        self.calmed = true;
         self.report_docker();
         self.calm(300_000);
         assert!(self.core.is_settled(), "{:#?}", self.core.snapshot());

@@ -22,8 +22,11 @@ pub const WALL: u64 = 1_700_000_000_000;
 pub struct World {
     pub core: AgentCore,
     pub now: Millis,
-    /// The scheduler takes digests.
+    /// The scheduler takes reports that nothing has changed, and of what has.
     pub digests: bool,
+    pub changes: bool,
+    /// The scheduler does not take the next one in.
+    pub not_taken: bool,
     /// What each step draws.
     pub draw: u64,
     pub wake_at: Option<Millis>,
@@ -100,6 +103,8 @@ impl World {
             core: AgentCore::new(identity(), timing, remembered, 0),
             now: 0,
             digests: false,
+            changes: false,
+            not_taken: false,
             draw: 0,
             wake_at: Some(0),
             open: Vec::new(),
@@ -170,8 +175,14 @@ impl World {
             let seq = beat.seq;
             self.beats += 1;
             self.last_beat = Some(*beat);
+            let taken = seq - u64::from(std::mem::take(&mut self.not_taken));
             let outcome = match self.scheduler_up {
-                true => Ok(HeartbeatResponse { epoch: EPOCH, seq, digests: self.digests }),
+                true => Ok(HeartbeatResponse {
+                    epoch: EPOCH,
+                    seq: taken,
+                    digests: self.digests,
+                    changes: self.changes,
+                }),
                 false => Err(CallError::Unreachable("connection refused".into())),
             };
             replies.extend(self.give(Input::Beat { seq, outcome }));

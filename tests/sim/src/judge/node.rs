@@ -1,5 +1,7 @@
 //! What is watched at agents and in Docker.
 
+use std::collections::BTreeSet;
+
 use kube_lite::model::wire::{Fence, HeartbeatRequest, OrderAccepted, labels};
 use kube_lite::model::{ApiError, InstanceId, Phase};
 use kube_lite::roles::agent::message::{ContainerState, DockerAction, Launch};
@@ -51,7 +53,9 @@ impl World {
             && process.core.epoch() == Some(fence.epoch)
             && fence.cluster.as_str() == CLUSTER;
         if runs {
-            process.record.owed.insert(accepted.id.clone());
+            if !process.record.acknowledged_over.contains(&accepted.id) {
+                process.record.owed.insert(accepted.id.clone());
+            }
             process.record.replaced.extend(replaces);
         } else {
             process.record.stopped.insert(id.clone());
@@ -69,21 +73,32 @@ impl World {
         }
     }
 
-    /// What an agent has accepted is in every snapshot until its end was told and
-    /// taken in, or it was ordered to stop, or something has taken its place.
+    /// What an agent has accepted is in every report until its end was told and
+    /// taken in, or it was ordered to stop, or something has taken its place. What a
+    /// report does not name is as it was in the one that it refers to.
     pub fn judge_heartbeat(&mut self, machine: usize, beat: &HeartbeatRequest) {
-        // A digest lists nothing: it says what the last whole snapshot has said.
-        if beat.same_as.is_some() {
-            return;
-        }
         let here = &mut self.machines[machine];
         let Some(process) = &mut here.agent else { return };
         let record = &mut process.record;
+        let mut listed = match beat.same_as {
+            None => BTreeSet::new(),
+            Some(base) => {
+                record.reports = record.reports.split_off(&base);
+                record.reports.get(&base).cloned().unwrap_or_default()
+            }
+        };
+        listed.retain(|id| !beat.gone.contains(id));
+        listed.extend(beat.containers.iter().map(|told| told.id.clone()));
+        if !process.core.instance_ids().eq(&listed) {
+            let is: Vec<_> = process.core.instance_ids().collect();
+            let text = format!("report {beat:?} comes to {listed:?}, and there are {is:?}");
+            self.judge.object("orders", text);
+        }
+        record.reports.insert(beat.seq, listed.clone());
         let mut owed = record.owed.clone();
-        let listed = beat.containers.iter().map(|told| told.id.clone()).collect();
+        owed.retain(|id| !listed.contains(id));
         let before = std::mem::replace(&mut record.listed, listed);
         for told in &beat.containers {
-            owed.remove(&told.id);
             if told.phase.is_final() {
                 record.told_over.entry(told.id.clone()).or_insert(beat.seq);
             }
@@ -103,7 +118,7 @@ impl World {
         record.owed.retain(|id| !done.contains(id));
         if !vanished.is_empty() {
             let text = format!(
-                "snapshot {} of {} does not list {vanished:?}, which it has accepted",
+                "report {} of {} does not list {vanished:?}, which it has accepted",
                 beat.seq, here.node
             );
             self.judge.object("orders", text);

@@ -56,9 +56,13 @@ impl Judge {
                     node.incarnation == request.incarnation && request.epoch == before.epoch
                 });
                 let Some(node) = current else { return watched };
-                watched.takes = request.seq > node.seq;
-                watched.complete = request.synced && request.docker.state == DockerState::Ok;
-                let again = request.seq == node.seq && node.status == NodeStatus::Alive;
+                // What refers to another report than the last one tells that it lives.
+                let usable = request.same_as.is_none_or(|base| node.takes_changes_since(base));
+                watched.takes = request.seq > node.seq && usable;
+                watched.complete = (request.synced || request.same_as.is_some())
+                    && request.docker.state == DockerState::Ok;
+                let again = (request.seq == node.seq || !usable && request.seq > node.seq)
+                    && node.status == NodeStatus::Alive;
                 if watched.takes || again {
                     watched.hears = Some((request.node_id.clone(), request.incarnation));
                 }
@@ -68,10 +72,11 @@ impl Judge {
                         let of = &request.node_id;
                         let ordered = &mut self.view.ordered;
                         self.view.told.retain(|id, told| {
-                            if told.node == *of {
+                            let is_meant = request.same_as.is_none() || request.gone.contains(id);
+                            if told.node == *of && is_meant {
                                 ordered.remove(id);
                             }
-                            told.node != *of
+                            told.node != *of || !is_meant
                         });
                     }
                     for told in request.containers.iter().filter(|c| c.node_id == request.node_id) {
