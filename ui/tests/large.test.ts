@@ -7,6 +7,7 @@ import { scaleOf } from "../src/lib/scale.ts";
 import { stepsOf, waveWords } from "../src/lib/waves.ts";
 import { thinned } from "../src/state/store.ts";
 import type { ClusterEvent, Instance, Workload } from "../src/state/types.ts";
+import { openTab, Sandbox, startBrowser, until, violations, visit } from "./kit.ts";
 
 describe("the scale of a chart", () => {
   it("begins at nothing where that shows what changes", () => {
@@ -101,5 +102,76 @@ describe("the parts of a bar", () => {
       { part: "lost", many: 1 },
       { part: "missing", many: 1 },
     ]);
+  });
+});
+
+describe("a rollout of two hundred", { timeout: 300_000 }, () => {
+  it("is seen as a whole, and in waves", async () => {
+    const sandbox = await Sandbox.start(4, ["--runtime", "simulated"]);
+    const browser = await startBrowser();
+    try {
+      const wanted = (image: string) => ({
+        ...{ name: "web", image, replicas: 200 },
+        strategy: { maxSurge: "10%", drainSeconds: 0 },
+      });
+      await sandbox.api.send("POST", "/deploy", wanted("demo:1"));
+      await sandbox.api.ready("web", 200);
+      const { page, complaints } = await openTab(browser, sandbox.api.url, { still: true });
+      await visit(page, "#/workloads/web");
+      const key = page.getByRole("list", { name: "How many are how" });
+      await key.getByText("200 ready").waitFor();
+      await sandbox.api.send("POST", "/deploy", wanted("demo:2"));
+      await key.getByText(/[0-9]+ ready, of the old revision/).waitFor();
+      const steps = page.getByRole("list", { name: "The rollout's steps" });
+      await steps
+        .getByText(/[0-9]+ started/)
+        .first()
+        .waitFor();
+      await page.getByRole("button", { name: "Pause", exact: true }).click();
+      const pause = page.getByRole("dialog").getByRole("button", { name: "Pause", exact: true });
+      await pause.click();
+      await page.getByText("Paused between revision 1 and 2").waitFor();
+      assert.ok((await steps.getByRole("listitem").count()) <= 10);
+      // Each tile leads to its instance, by keyboard from one to the next.
+      const old = page.getByRole("group", { name: "Instances of revision 1" }).getByRole("link");
+      assert.ok((await old.count()) > 100);
+      await old.first().focus();
+      await page.keyboard.press("ArrowRight");
+      const focused = await page.locator(":focus").getAttribute("data-instance");
+      assert.equal(focused, await old.nth(1).getAttribute("data-instance"));
+      assert.deepEqual(await violations(page), []);
+      await page.setViewportSize({ width: 390, height: 800 });
+      await until("the page to fit", async () => {
+        const root = "document.documentElement";
+        return page.evaluate<boolean>(`${root}.scrollWidth <= ${root}.clientWidth`);
+      });
+      assert.deepEqual(complaints, []);
+    } finally {
+      await browser.close();
+      await sandbox.stop();
+    }
+  });
+
+  it("says whose logs wait until others are read", async () => {
+    const sandbox = await Sandbox.start(2, ["--runtime", "simulated"]);
+    const browser = await startBrowser();
+    try {
+      const spec = { name: "web", image: "demo:1", replicas: 60 };
+      await sandbox.api.send("POST", "/deploy", spec);
+      await sandbox.api.ready("web", 60);
+      const { page, complaints } = await openTab(browser, sandbox.api.url, { still: true });
+      await visit(page, "#/logs/web");
+      await page.getByText("10 more instances are not read: at most 50 are at once").waitFor();
+      await page.getByRole("button", { name: "Follow" }).click();
+      await page.getByText(/ · to its end$/).waitFor();
+      assert.equal(await page.getByText("not read: at most").count(), 0);
+      const buttons = page.getByRole("group", { name: "Instances shown" }).getByRole("button");
+      assert.equal(await buttons.count(), 60);
+      assert.deepEqual(await violations(page), []);
+      assert.deepEqual(complaints, []);
+    } finally {
+      await browser.close();
+      await sandbox.stop();
+    }
   });
 });

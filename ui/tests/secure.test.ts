@@ -8,7 +8,6 @@ import type { Browser, Page } from "playwright-core";
 import {
   openTab,
   SecureCluster,
-  shot,
   startBrowser,
   story,
   type Tab,
@@ -86,7 +85,6 @@ describe("a cluster that wants to know who looks", { timeout: 300_000 }, () => {
         () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
       );
       assert.equal(wide, 0);
-      await shot(other.page, `sign-in-${dark ? "dark" : "light"}`);
       await other.context.close();
     }
   });

@@ -272,6 +272,26 @@ describe("in trouble", { timeout: 300_000 }, () => {
     await context.close();
   });
 
+  it("says when somebody else has changed what is being edited", async () => {
+    const { page, complaints, context } = await openTab(browser, fleet.api.url, { still: true });
+    await visit(page, "#/deploy/web");
+    const notice = page.getByText("web was changed by somebody else since you began.");
+    await page.getByLabel("Image", { exact: true }).fill("mine:1");
+    assert.equal(await notice.count(), 0);
+    await fleet.api.send("PUT", "/workloads/web/scale", { replicas: 3 });
+    await notice.waitFor();
+    assert.equal(await page.getByLabel("Image", { exact: true }).inputValue(), "mine:1");
+    assert.deepEqual(await violations(page), []);
+    await page.getByRole("button", { name: "Begin anew" }).click();
+    await notice.waitFor({ state: "detached" });
+    assert.equal(await page.getByLabel("Replicas").inputValue(), "3");
+    assert.equal(await page.getByLabel("Image", { exact: true }).inputValue(), IMAGE);
+    await fleet.api.send("PUT", "/workloads/web/scale", { replicas: 2 });
+    await fleet.api.ready("web", 2);
+    assert.deepEqual(complaints, []);
+    await context.close();
+  });
+
   it("takes what an instance writes for text", async () => {
     const { page, complaints, context } = await openTab(browser, fleet.api.url);
     await visit(page, "#/logs/web");
