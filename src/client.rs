@@ -25,7 +25,7 @@ use transport::Transport;
 
 use crate::identity::ledger::TokenView;
 use crate::identity::message::{
-    CertificateRequest, CertificateResponse, TokenRequest, TokenResponse,
+    CertificateRequest, CertificateResponse, SignInOffer, TokenRequest, TokenResponse,
 };
 use crate::identity::tls;
 use crate::model::view::{
@@ -344,6 +344,11 @@ impl Client {
     pub async fn revoke_token(&self, id: &str) -> Result<TokenView, ClientError> {
         let path = format!("/tokens/{}", query::segment(id));
         self.request(Method::DELETE, &path, NO_BODY, self.timeout).await
+    }
+
+    /// Makes a code that signs a browser in, as whoever asks.
+    pub async fn sign_in_code(&self) -> Result<SignInOffer, ClientError> {
+        self.request(Method::POST, "/session/code", NO_BODY, self.timeout).await
     }
 
     // --- for agents -------------------------------------------------------

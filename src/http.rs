@@ -11,6 +11,7 @@
 //!   dispatch one request: route → guard → query → body → handler → reply
 //!     route    the table, and matching a path against it
 //!     guard    who may pass: names of this server, browser origins, credentials
+//!     cookie   a browser's session, and the page that it is good for
 //!     body     read at most so much, for at most so long, and only JSON
 //!     request  what a handler gets
 //!     reply    what a handler gives: a value, bytes or a stream
@@ -20,6 +21,7 @@
 //! generated from it and a new route cannot be forgotten.
 
 mod body;
+pub mod cookie;
 mod dispatch;
 pub mod exposure;
 pub mod guard;

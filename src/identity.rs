@@ -4,6 +4,7 @@
 //! ```text
 //!  access       what a caller may do (pure)          ledger       who is known (pure)
 //!  token        secrets as people carry them (pure)  credentials  the file `ctl` uses
+//!  sessions     browsers that are signed in (pure)
 //!  authority    the authority: signs certificates    tls          what both ends of a connection check
 //!  keeper       the scheduler's side: judges, admits, renews, revokes; owns the files
 //!  membership   the agent's side: joins, renews
@@ -20,6 +21,7 @@ pub mod keeper;
 pub mod ledger;
 pub mod membership;
 pub mod message;
+pub mod sessions;
 pub mod tls;
 pub mod token;
 

@@ -588,6 +588,23 @@ async fn nodes_are_managed() {
     }
 }
 
+/// A cluster that asks nobody who he is has a dashboard, too, and nothing to sign in to.
+#[tokio::test]
+async fn the_dashboard_is_where_the_scheduler_is() {
+    let refusal = r#"{"error": "no certificates, no tokens", "reason": "Conflict"}"#;
+    let server = Server::start(move |_| error("409 Conflict", refusal)).await;
+    let outcome = run(&server.url(), &["dashboard"]).await;
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert_eq!(outcome.out, format!("{}/\n", server.url()));
+    assert_eq!(server.seen()[0].line, "POST /session/code");
+    let outcome = run(&server.url(), &["dashboard", "-o", "json"]).await;
+    let value: Value = serde_json::from_str(&outcome.out).unwrap();
+    assert_eq!(value, json!({"url": format!("{}/", server.url())}));
+    let nobody = format!("http://{}", closed_port().await);
+    let outcome = run(&nobody, &["dashboard"]).await;
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+}
+
 #[tokio::test]
 async fn rollouts_are_asked_for() {
     let server = Server::start(|seen| match seen.line.as_str() {

@@ -211,7 +211,7 @@ async fn the_life_of_a_cluster() {
 async fn people_with_tokens() {
     let cluster = Cluster::new();
     cluster.init();
-    let _scheduler = cluster.scheduler("1h").await;
+    let scheduler = cluster.scheduler("1h").await;
     let viewer = cluster.path("viewer.json");
     let file = viewer.to_str().unwrap();
     cluster.ctl(&["token", "create", "--role", "viewer", "--name", "ann", "--write", file]);
@@ -225,6 +225,20 @@ async fn people_with_tokens() {
     assert!(output.status.success(), "{output:?}");
     fails(&["scale", "web", "2", "--no-wait"], 1, "takes the role operator");
     fails(&["token", "list"], 1, "takes the role admin");
+    // A link for a browser: the code stands where browsers send it to nobody.
+    let output = cluster.ctl_as(&viewer, &["dashboard"]);
+    let (link, said) = (text(&output.stdout), text(&output.stderr));
+    let page = format!("https://127.0.0.1:{}/#/sign-in/", cluster.port);
+    let code = link.trim().strip_prefix(&page).expect("a link to the page").to_owned();
+    assert!(code.starts_with("klc_") && code.len() == 68, "{link}");
+    assert!(said.contains("as ann (viewer), within 5 minutes") && !said.contains(&code), "{said}");
+    let told = cluster.ctl_as(&viewer, &["dashboard", "-o", "json"]);
+    let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert_eq!((&told["role"], &told["name"]), (&json!("viewer"), &json!("ann")));
+    assert_ne!(told["code"], json!(code), "each time another one");
+    let fingerprint = told["certificate"].as_str().unwrap().to_uppercase();
+    assert!(said.replace(':', "").contains(&fingerprint), "{said}");
+    assert!(!scheduler.output().contains("klc_"), "{}", scheduler.output());
     std::fs::set_permissions(&viewer, std::fs::Permissions::from_mode(0o644)).unwrap();
     fails(&["nodes"], 2, "chmod 600");
     std::fs::set_permissions(&viewer, std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -247,7 +261,12 @@ async fn people_with_tokens() {
     .await;
     let mut late = cluster.agent("late", Some(&invitation));
     assert!(!late.wait(SHORT).success());
-    assert!(late.output().contains("This token has expired"), "{}", late.output());
+    // Its last words may be read a moment after its end.
+    until("what it says", SHORT, || async {
+        let said = late.output();
+        if said.contains("This token has expired") { Ok(()) } else { Err(said) }
+    })
+    .await;
     // Nobody answers without a token, nor in plain HTTP.
     let server = format!("http://127.0.0.1:{}", cluster.port);
     let output = cluster.ctl_as(&cluster.admin(), &["--server", &server, "nodes"]);

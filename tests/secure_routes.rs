@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube_lite::client::{AgentClient, Client};
+use kube_lite::http::guard::Doorkeeper as _;
 use kube_lite::http::{Access, Handler as _, Route};
 use kube_lite::identity::credentials::Credentials;
 use kube_lite::identity::keeper::{self, ADMIN_FILE, Keeper};
 use kube_lite::identity::ledger::Grant;
 use kube_lite::identity::membership::Membership;
 use kube_lite::identity::message::TokenRequest;
+use kube_lite::identity::sessions::SESSION_LIFE;
 use kube_lite::identity::tls::{Badge, client_config, pinned_config};
-use kube_lite::identity::token::Invitation;
+use kube_lite::identity::token::{Invitation, Secret};
 use kube_lite::model::NodeId;
 use kube_lite::roles::agent::runtime::Runtime;
 use kube_lite::roles::agent::server::AgentServer;
@@ -42,6 +44,8 @@ const HOUR: u64 = 3600;
 struct Shown {
     tls: Arc<rustls::ClientConfig>,
     token: Option<String>,
+    /// What else a browser says: its cookie, and which page asks.
+    headers: Vec<(&'static str, String)>,
 }
 
 /// Status and reason of an answer, or why there was none.
@@ -84,6 +88,9 @@ impl Shown {
             format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
         if let Some(token) = &self.token {
             text += &format!("Authorization: Bearer {token}\r\n");
+        }
+        for (name, value) in &self.headers {
+            text += &format!("{name}: {value}\r\n");
         }
         if !body.is_empty() {
             let length = body.len();
@@ -158,13 +165,41 @@ impl Cluster {
         let (node, _) = certified(&keeper, "n1");
 
         let plain = client_config(&authority, None).unwrap();
-        let token = |token: &str| Shown { tls: plain.clone(), token: Some(token.to_owned()) };
-        let wears =
-            |key| Shown { tls: client_config(&authority, Some(badge(key))).unwrap(), token: None };
+        let nothing = Shown { tls: plain, token: None, headers: Vec::new() };
+        let token = |token: &str| Shown { token: Some(token.to_owned()), ..nothing.clone() };
+        let wears = |key| {
+            let tls = client_config(&authority, Some(badge(key))).unwrap();
+            Shown { tls, ..nothing.clone() }
+        };
         let made = |role, life| {
             let asked = TokenRequest { role, name: None, expires_in_seconds: life };
             keeper.create_token(&asked).unwrap()
         };
+        // A browser that was signed in with this token, and what asks from there.
+        let cookie = keeper.session_cookie().unwrap().to_owned();
+        let signed_in = |secret: &str, life| {
+            let asking = keeper.identify(None, Some(secret)).unwrap();
+            let code = keeper.offer_sign_in(&asking).unwrap().code;
+            keeper.sign_in(&code, life).unwrap().0.reveal().to_owned()
+        };
+        let asked_by = |session: &str, page: &[(&'static str, &str)]| {
+            let mut headers = vec![("Cookie", format!("{cookie}={session}"))];
+            headers.extend(page.iter().map(|(name, value)| (*name, (*value).to_owned())));
+            Shown { headers, ..nothing.clone() }
+        };
+        let own = [("Origin", "https://localhost"), ("Sec-Fetch-Site", "same-origin")];
+        let page = |session: &str| asked_by(session, &own);
+        let page_of = |role| page(&signed_in(&made(role, None).secret, SESSION_LIFE));
+        let gone = made(Grant::Admin, None);
+        let page_of_gone = page(&signed_in(&gone.secret, SESSION_LIFE));
+        keeper.revoke_token(&gone.token.id).unwrap();
+        let brief = made(Grant::Admin, Some(1));
+        let page_of_brief = page(&signed_in(&brief.secret, SESSION_LIFE));
+        let good = signed_in(&made(Grant::Admin, None).secret, SESSION_LIFE);
+        let (evil, near) = (("Origin", "https://evil.example"), ("Origin", "https://localhost:1"));
+        let cross = |site| ("Sec-Fetch-Site", site);
+        let forged = Secret::for_session(&[7; 32]);
+
         let admin = Credentials::read(&dir.path().join(ADMIN_FILE)).unwrap().unwrap();
         let revoked = made(Grant::Admin, None);
         keeper.revoke_token(&revoked.token.id).unwrap();
@@ -172,7 +207,7 @@ impl Cluster {
         keeper.revoke_token(&revoked_join.token.id).unwrap();
         let expired = made(Grant::Admin, Some(1));
         let people = vec![
-            ("nothing", Shown { tls: plain.clone(), token: None }),
+            ("nothing", nothing.clone()),
             ("no token of ours", token("secret")),
             ("wrong", token(&format!("klu_{}", "a".repeat(64)))),
             ("expired", token(&expired.secret)),
@@ -186,7 +221,23 @@ impl Cluster {
             ("expired node", wears(old)),
             ("removed node", wears(removed)),
             ("foreign", wears(foreign)),
-            ("scheduler", Shown { tls: keeper.client_config().unwrap(), token: None }),
+            ("scheduler", Shown { tls: keeper.client_config().unwrap(), ..nothing.clone() }),
+            ("page of viewer", page_of(Grant::Viewer)),
+            ("page of operator", page_of(Grant::Operator)),
+            ("page of admin", page_of(Grant::Admin)),
+            ("expired page", page(&signed_in(&made(Grant::Admin, None).secret, 1))),
+            ("page of expired", page_of_brief),
+            ("page of revoked", page_of_gone),
+            ("forged page", page(forged.reveal())),
+            ("no session of ours", page("secret")),
+            ("token as a session", page(&made(Grant::Admin, None).secret)),
+            ("session as a token", token(&good)),
+            ("two sessions", asked_by(&format!("{good}; {cookie}={good}"), &own)),
+            ("foreign page", asked_by(&good, &[evil, cross("cross-site")])),
+            ("foreign page, quietly", asked_by(&good, &[cross("cross-site")])),
+            ("page of another port", asked_by(&good, &[near, cross("same-site")])),
+            ("page of plain HTTP", asked_by(&good, &[("Origin", "http://localhost")])),
+            ("page of nowhere", asked_by(&good, &[])),
         ];
         let scheduler = scheduler::start(SchedulerConfig {
             keeper: Some(keeper.clone()),
@@ -199,7 +250,12 @@ impl Cluster {
         let cluster = Self { dir, keeper, scheduler, invitation, authority, people };
         // Until what was made for a second is too old.
         let addr = cluster.scheduler.local_addr();
-        for (who, reason) in [("expired", "ExpiredToken"), ("expired node", "ExpiredCertificate")] {
+        for (who, reason) in [
+            ("expired", "ExpiredToken"),
+            ("expired node", "ExpiredCertificate"),
+            ("expired page", "UnknownSession"),
+            ("page of expired", "UnknownSession"),
+        ] {
             until("a second to pass", SHORT, || async {
                 let shown = cluster.shown(who);
                 match shown.ask(addr, SCHEDULER, "GET", "/nodes", &Value::Null).await {
@@ -258,16 +314,20 @@ fn requests<C>(routes: &[Route<C>]) -> Vec<(String, String, Access)> {
 }
 
 /// The refusal of a scheduler's route; `None`: no refusal.
-fn at_scheduler(who: &str, access: Access) -> Option<(u16, &'static str)> {
-    use Access::{Admin, Agent, Joiner, Operator, Public, Renewal, Scheduler, Viewer};
+fn at_scheduler(who: &str, method: &str, access: Access) -> Option<(u16, &'static str)> {
+    use Access::{Admin, Agent, Joiner, Operator, Public, Renewal, Scheduler, Token, Viewer};
     let kind = Some((403, "WrongKindOfCaller"));
     let small = Some((403, "RoleTooSmall"));
+    let foreign = Some((403, "ForbiddenOrigin"));
+    if method != "GET" && ["foreign page", "page of another port"].contains(&who) {
+        return foreign;
+    }
     if access == Public {
         return None;
     }
     match who {
         "nothing" => Some((401, "NoCredentials")),
-        "no token of ours" => Some((401, "MalformedToken")),
+        "no token of ours" | "session as a token" => Some((401, "MalformedToken")),
         "wrong" => Some((401, "UnknownToken")),
         "expired" => Some((401, "ExpiredToken")),
         "revoked" | "revoked joiner" => Some((401, "RevokedToken")),
@@ -275,16 +335,30 @@ fn at_scheduler(who: &str, access: Access) -> Option<(u16, &'static str)> {
         "expired node" if access == Renewal => None,
         "expired node" => Some((401, "ExpiredCertificate")),
         "viewer" => match access {
-            Viewer => None,
+            Viewer | Token => None,
             Operator | Admin => small,
             _ => kind,
         },
         "operator" => match access {
-            Viewer | Operator => None,
+            Viewer | Operator | Token => None,
             Admin => small,
             _ => kind,
         },
-        "admin" => (!matches!(access, Viewer | Operator | Admin)).then_some(kind).flatten(),
+        "admin" => (!matches!(access, Viewer | Operator | Admin | Token)).then_some(kind).flatten(),
+        // As its token, but it makes no other one.
+        "page of viewer" | "page of operator" | "page of admin" if access == Token => kind,
+        "page of viewer" => at_scheduler("viewer", method, access),
+        "page of operator" => at_scheduler("operator", method, access),
+        "page of admin" => at_scheduler("admin", method, access),
+        "page of nowhere" if method == "GET" => at_scheduler("admin", method, access),
+        "page of revoked" => Some((401, "RevokedToken")),
+        "expired page" | "page of expired" | "forged page" | "no session of ours"
+        | "token as a session" | "two sessions" => Some((401, "UnknownSession")),
+        "page of nowhere"
+        | "foreign page"
+        | "foreign page, quietly"
+        | "page of another port"
+        | "page of plain HTTP" => foreign,
         "joiner" => (access != Joiner).then_some(kind).flatten(),
         "node" => (!matches!(access, Agent | Renewal)).then_some(kind).flatten(),
         "scheduler" => (!matches!(access, Viewer | Scheduler)).then_some(kind).flatten(),
@@ -293,8 +367,12 @@ fn at_scheduler(who: &str, access: Access) -> Option<(u16, &'static str)> {
 }
 
 /// The refusal of an agent's route. It knows no tokens.
-fn at_agent(who: &str, access: Access) -> Option<(u16, &'static str)> {
+fn at_agent(who: &str, method: &str, access: Access) -> Option<(u16, &'static str)> {
     match who {
+        // The agent's own rule about pages, which asks for nobody's cookie.
+        "foreign page" | "page of another port" if method != "GET" => {
+            Some((403, "ForbiddenOrigin"))
+        }
         _ if access == Access::Public => None,
         "scheduler" => None,
         "node" | "expired node" | "removed node" => Some((403, "WrongKindOfCaller")),
@@ -317,7 +395,7 @@ async fn every_route(
     addr: SocketAddr,
     peer: &str,
     routes: Vec<(String, String, Access)>,
-    wanted: fn(&str, Access) -> Option<(u16, &'static str)>,
+    wanted: fn(&str, &str, Access) -> Option<(u16, &'static str)>,
 ) {
     let mut wrong = Vec::new();
     for (who, shown) in &cluster.people {
@@ -326,7 +404,7 @@ async fn every_route(
             let right = if *who == "foreign" {
                 matches!(&said, Said::Nothing(why) if why.contains("alert"))
             } else {
-                match wanted(who, *access) {
+                match wanted(who, method, *access) {
                     None => !is_refusal(&said),
                     Some((status, reason)) => said == Said::Answer(status, reason.to_owned()),
                 }
@@ -347,11 +425,96 @@ async fn every_route_against_everybody() {
     let (first, last): (Vec<_>, Vec<_>) =
         requests(ROUTES).into_iter().partition(|(method, ..)| method == "GET");
     every_route(&cluster, addr, SCHEDULER, first, at_scheduler).await;
+    // Who signs out is nobody afterwards.
+    let (out, last) = last
+        .into_iter()
+        .partition(|(method, path, _)| (method.as_str(), path.as_str()) == ("DELETE", "/session"));
     every_route(&cluster, addr, SCHEDULER, last, at_scheduler).await;
+    every_route(&cluster, addr, SCHEDULER, out, at_scheduler).await;
     let agent = cluster.agent("a1").await;
     let routes = requests(AgentServer::ROUTES);
     every_route(&cluster, agent.local_addr(), "a1.node.kube-lite", routes, at_agent).await;
     agent.kill();
+    cluster.scheduler.shutdown().await;
+}
+
+/// A browser's whole way: a code, a session with it, and its end, which ends what is
+/// being read, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_signs_in_and_out() {
+    let cluster = Cluster::start().await;
+    let addr = cluster.scheduler.local_addr();
+    let answer = |status, reason: &str| Said::Answer(status, reason.to_owned());
+    let operator = cluster.shown("operator");
+    let token = operator.token.clone().unwrap();
+    let code = || {
+        let asking = cluster.keeper.identify(None, Some(&token)).unwrap();
+        cluster.keeper.offer_sign_in(&asking).unwrap().code
+    };
+    let nobody = cluster.shown("nothing");
+    let sign_in = |shown: Shown, code: String| async move {
+        shown.ask(addr, SCHEDULER, "POST", "/session", &json!({"code": code})).await
+    };
+    // Another page cannot, nor is it taken for what it is not.
+    let foreign = cluster.shown("foreign page");
+    assert_eq!(sign_in(foreign, code()).await, answer(403, "ForbiddenOrigin"));
+    for bad in [String::new(), token.clone(), format!("klc_{}", "a".repeat(64))] {
+        assert_eq!(sign_in(nobody.clone(), bad).await, answer(401, "UnknownCode"));
+    }
+    let once = code();
+    assert_eq!(sign_in(nobody.clone(), once.clone()).await, answer(200, ""));
+    assert_eq!(sign_in(nobody.clone(), once).await, answer(401, "UnknownCode"));
+
+    // A code outlives its token no more than a session does.
+    let brief = TokenRequest { role: Grant::Viewer, name: None, expires_in_seconds: None };
+    let brief = cluster.keeper.create_token(&brief).unwrap();
+    let asking = cluster.keeper.identify(None, Some(&brief.secret)).unwrap();
+    let left = cluster.keeper.offer_sign_in(&asking).unwrap().code;
+    cluster.keeper.revoke_token(&brief.token.id).unwrap();
+    assert_eq!(sign_in(nobody.clone(), left).await, answer(401, "RevokedToken"));
+
+    // What is read ends with the session, and so it does with the token.
+    for (who, ends) in [("page of operator", "sign out"), ("page of viewer", "revoke")] {
+        let shown = cluster.shown(who);
+        let name = ServerName::try_from(SCHEDULER).unwrap();
+        let tcp = TcpStream::connect(addr).await.unwrap();
+        let mut stream = TlsConnector::from(shown.tls.clone()).connect(name, tcp).await.unwrap();
+        let cookie = &shown.headers[0].1;
+        let head = format!("GET /stream HTTP/1.1\r\nHost: localhost\r\nCookie: {cookie}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut raw = Vec::new();
+        while !String::from_utf8_lossy(&raw).contains("event: state") {
+            assert_ne!(stream.read_buf(&mut raw).await.unwrap(), 0, "{raw:?}");
+        }
+        match ends {
+            "sign out" => {
+                let said = shown.ask(addr, SCHEDULER, "DELETE", "/session", &Value::Null).await;
+                assert_eq!(said, answer(200, ""));
+            }
+            _ => {
+                for token in cluster.keeper.tokens() {
+                    if token.role == Grant::Viewer && token.state == "good" {
+                        cluster.keeper.revoke_token(&token.id).unwrap();
+                    }
+                }
+            }
+        }
+        // To its end: it says itself that there is no more.
+        let read = timeout(PATIENCE, async {
+            while !raw.ends_with(b"0\r\n\r\n") {
+                if stream.read_buf(&mut raw).await? == 0 {
+                    break;
+                }
+            }
+            std::io::Result::Ok(())
+        });
+        read.await.expect("the stream ends").unwrap();
+        let said = shown.ask(addr, SCHEDULER, "GET", "/stream", &Value::Null).await;
+        assert!(matches!(said, Said::Answer(401, _)), "{said:?}");
+    }
+    // The token that signed it in is as good as before.
+    let said = operator.ask(addr, SCHEDULER, "GET", "/session", &Value::Null).await;
+    assert_eq!(said, answer(200, ""));
     cluster.scheduler.shutdown().await;
 }
 
@@ -449,7 +612,7 @@ async fn joining_is_with_the_right_scheduler_and_once() {
 
     // Who knows the fingerprint knows the scheduler; with another one, nobody is there.
     let tls = pinned_config(&cluster.invitation.fingerprint).unwrap();
-    let shown = Shown { tls, token: None };
+    let shown = Shown { tls, token: None, headers: Vec::new() };
     let addr = cluster.scheduler.local_addr();
     let said = shown.ask(addr, SCHEDULER, "GET", "/health", &Value::Null).await;
     assert_eq!(said, Said::Answer(200, String::new()));

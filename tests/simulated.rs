@@ -164,6 +164,29 @@ async fn a_thousand_nodes_are_a_playground() {
     assert!(sandbox.process.output().contains("all gone"), "{}", sandbox.process.output());
 }
 
+/// With more instances than are read at once, each gets the tail that was asked for,
+/// and that some have to wait is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn joint_logs_of_many_are_tails() {
+    let mut sandbox = dev(2, &[]).await;
+    sandbox.deploy(&web(60)).await;
+    sandbox.ready("web", 60).await;
+    let joint = http::get(sandbox.address(), "/workloads/web/logs?tail=1").await;
+    let joint = joint.expect("joint logs");
+    let said = joint.body.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+    let (waits, lines): (Vec<Value>, Vec<Value>) =
+        said.partition(|line: &Value| line["unread"].is_number());
+    let waits: Vec<&Value> = waits.iter().map(|said| &said["unread"]).collect();
+    assert_eq!(waits, [&json!(10), &json!(0)], "{}", joint.body);
+    let mut of: Vec<&str> = lines.iter().filter_map(|line| line["instance"].as_str()).collect();
+    of.sort_unstable();
+    of.dedup();
+    assert_eq!(of.len(), 60);
+    // A line or so that is written meanwhile, but no whole logs.
+    assert!(lines.len() < 90, "{} lines", lines.len());
+    assert!(sandbox.interrupt().success());
+}
+
 /// What makes no sense is refused before anything is started.
 #[test]
 fn options_that_do_not_fit_are_refused() {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use hyper::body::{Body as _, Incoming};
@@ -23,12 +24,16 @@ use super::route::{Match, Route, Router};
 use super::server::{Phase, reached};
 use super::wire::{Ear, client_left};
 use super::{Handler, body};
+use crate::identity::access::{Identity, Proof};
 use crate::identity::tls::PeerCertificate;
 use crate::model::ApiError;
 use crate::model::error::shown;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const NO_SNIFF: HeaderName = HeaderName::from_static("x-content-type-options");
+
+/// How often it is looked whether a reader of a live stream may still read it.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// What all connections of a server share.
 pub(super) struct Desk<H: Handler> {
@@ -62,8 +67,9 @@ impl<H: Handler> Desk<H> {
         let mut unread = !incoming.is_end_stream();
         let id = self.ids.of(&parts);
         let origin = parts.headers.get(ORIGIN).cloned();
+        let mut proof = None;
         let mut reply = self
-            .reply(line, &id, &mut parts, incoming, &mut unread)
+            .reply(line, &id, &mut parts, incoming, &mut unread, &mut proof)
             .await
             .unwrap_or_else(|error| told(error, &id));
         // Something of the body is left, or the caller has a newer certificate: this
@@ -83,7 +89,7 @@ impl<H: Handler> Desk<H> {
         reply.headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         reply.headers.insert(NO_SNIFF, HeaderValue::from_static("nosniff"));
         self.guard.origins.decorate(origin.as_ref(), &mut reply.headers);
-        Ok(self.response(line, reply))
+        Ok(self.response(line, reply, proof))
     }
 
     async fn reply(
@@ -93,6 +99,7 @@ impl<H: Handler> Desk<H> {
         parts: &mut Parts,
         incoming: Incoming,
         unread: &mut bool,
+        proof: &mut Option<Proof>,
     ) -> Result<Reply, ApiError> {
         self.guard.hosts.check(parts, line.local)?;
         let (route, params) = match self.router.find(&parts.method, parts.uri.path()) {
@@ -108,6 +115,9 @@ impl<H: Handler> Desk<H> {
         };
         let caller =
             self.guard.admit(route.access, parts, line.peer, line.certificate.as_deref())?;
+        if let Identity::Person { proof: shown, .. } = &caller.identity {
+            *proof = Some(shown.clone());
+        }
         let strict = !route.access.is_machine();
         let query = Query::parse(parts.uri.query(), route.query, strict)?;
         body::check_headers(route, &parts.headers, &incoming)?;
@@ -177,11 +187,11 @@ impl<H: Handler> Desk<H> {
         Ok(with_allow(reply, allow))
     }
 
-    fn response(&self, line: &Line, reply: Reply) -> Response<ReplyBody> {
+    fn response(&self, line: &Line, reply: Reply, proof: Option<Proof>) -> Response<ReplyBody> {
         let body = match reply.body {
             Content::Whole(bytes) => ReplyBody::Whole(Some(bytes)),
             Content::Stream { pieces, live } => {
-                ReplyBody::Stream { pieces, ending: live.then(|| self.ending(line)) }
+                ReplyBody::Stream { pieces, ending: live.then(|| self.ending(line, proof)) }
             }
         };
         let mut response = Response::new(body);
@@ -190,14 +200,25 @@ impl<H: Handler> Desk<H> {
         response
     }
 
-    fn ending(&self, line: &Line) -> Ending {
+    fn ending(&self, line: &Line, proof: Option<Proof>) -> Ending {
         let (ear, mut phase) = (line.ear.clone(), self.phase.clone());
+        let guard = self.guard.clone();
         Box::pin(async move {
             tokio::select! {
                 () = client_left(ear) => {}
+                () = refused(guard, proof) => {}
                 () = reached(&mut phase, Phase::Draining) => {}
             }
         })
+    }
+}
+
+/// Completes when who was let in by `proof` would not be any more: a token that was
+/// revoked, a browser that has signed out.
+async fn refused(guard: Guard, proof: Option<Proof>) {
+    let Some(proof) = proof else { return std::future::pending().await };
+    while guard.still_good(&proof) {
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 

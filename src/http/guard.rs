@@ -12,8 +12,9 @@ use hyper::header::{
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Uri, Version};
 
+use super::cookie;
 use super::route::Access;
-use crate::identity::access::{Identity, Refusal, authorise};
+use crate::identity::access::{Identity, Proof, Refusal, authorise};
 use crate::identity::tls::PeerCertificate;
 use crate::model::ApiError;
 use crate::model::error::shown;
@@ -40,6 +41,24 @@ pub trait Doorkeeper: std::fmt::Debug + Send + Sync {
         bearer: Option<&str>,
     ) -> Result<Identity, Refusal>;
 
+    /// The name of the cookie that carries a browser's session; `None`: there are none.
+    fn session_cookie(&self) -> Option<&str> {
+        None
+    }
+
+    /// Whose session this is.
+    ///
+    /// # Errors
+    /// When nobody's, or what it came from is good no more.
+    fn identify_session(&self, _session: &str) -> Result<Identity, Refusal> {
+        Err(Refusal::UnknownSession)
+    }
+
+    /// Whether who was let in by this proof would be now.
+    fn still_good(&self, _proof: &Proof) -> bool {
+        true
+    }
+
     /// Whether there is a newer certificate, which a new connection would show.
     fn is_outdated(&self, _certificate: &PeerCertificate) -> bool {
         false
@@ -50,11 +69,10 @@ impl Caller {
     fn of(parts: &Parts, peer: SocketAddr, identity: Identity) -> Self {
         let from = peer.ip().to_canonical();
         let known = match &identity {
-            Identity::Person { name, role } if name.is_empty() => {
-                Some(format!("somebody ({}) from {from}", role.as_str()))
-            }
-            Identity::Person { name, role } => {
-                Some(format!("{name} ({}) from {from}", role.as_str()))
+            Identity::Person { name, role, proof } => {
+                let name = if name.is_empty() { "somebody" } else { name };
+                let by = if matches!(proof, Proof::Session(_)) { " by dashboard" } else { "" };
+                Some(format!("{name} ({}){by} from {from}", role.as_str()))
             }
             _ => None,
         };
@@ -96,6 +114,11 @@ impl Guard {
         both.is_some_and(|(doorkeeper, certificate)| doorkeeper.is_outdated(certificate))
     }
 
+    /// Whether whoever was let in by `proof` would be now.
+    pub(super) fn still_good(&self, proof: &Proof) -> bool {
+        self.doorkeeper.as_ref().is_none_or(|doorkeeper| doorkeeper.still_good(proof))
+    }
+
     fn identify(
         &self,
         access: Access,
@@ -119,7 +142,18 @@ impl Guard {
             }
             (Some(_), Some(_)) => return Err(Refusal::MalformedToken),
         };
-        let identity = doorkeeper.identify(certificate, bearer)?;
+        // Who shows a token is meant by that, whatever else is sent along.
+        let session = match (bearer, doorkeeper.session_cookie()) {
+            (None, Some(name)) => cookie::read(parts, name)?,
+            _ => None,
+        };
+        let identity = match session {
+            None => doorkeeper.identify(certificate, bearer)?,
+            Some(session) => {
+                cookie::check_page(parts)?;
+                doorkeeper.identify_session(session)?
+            }
+        };
         authorise(access, &identity)?;
         Ok(identity)
     }

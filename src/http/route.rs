@@ -22,6 +22,8 @@ pub enum Access {
     Operator,
     /// People who may change the cluster itself.
     Admin,
+    /// People of any role who show their token itself: no browser's session.
+    Token,
     /// An agent, for its own node.
     Agent,
     /// The same, also when its certificate has expired.

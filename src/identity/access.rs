@@ -31,6 +31,15 @@ impl Role {
     }
 }
 
+/// By what a person has proved to be one. Of secrets, hashes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// The token itself.
+    Token(String),
+    /// The session of a browser that was signed in with one.
+    Session(String),
+}
+
 /// Who has proved to be behind a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
@@ -38,12 +47,14 @@ pub enum Identity {
     Anybody,
     /// No credentials were shown.
     Nobody,
-    /// A person, by a token.
+    /// A person, by a token or by what came of one.
     Person {
         /// What the token is called.
         name: String,
         /// What it allows.
         role: Role,
+        /// How that is known.
+        proof: Proof,
     },
     /// The holder of a token that lets machines join.
     Joiner,
@@ -67,6 +78,12 @@ pub enum Refusal {
     ExpiredToken,
     /// It was taken back.
     RevokedToken,
+    /// No code that signs in, any more or ever.
+    UnknownCode,
+    /// No session, any more or ever.
+    UnknownSession,
+    /// A cookie came with what another page asks.
+    ForeignPage,
     /// The certificate says neither a node nor the scheduler.
     UnknownCertificate,
     /// The node was removed, or its certificate taken back.
@@ -113,11 +130,15 @@ pub fn authorise(access: Access, caller: &Identity) -> Result<(), Refusal> {
         Access::Viewer => Some(Role::Viewer),
         Access::Operator => Some(Role::Operator),
         Access::Admin => Some(Role::Admin),
-        Access::Agent | Access::Renewal | Access::Joiner | Access::Scheduler => None,
+        Access::Token | Access::Agent | Access::Renewal | Access::Joiner | Access::Scheduler => {
+            None
+        }
     };
     match (caller, needs) {
         (Identity::Anybody, _) => Ok(()),
         (Identity::Nobody, _) => Err(Refusal::NoCredentials(access)),
+        // Otherwise a session could make another one, and so last for ever.
+        (Identity::Person { proof: Proof::Token(_), .. }, _) if access == Access::Token => Ok(()),
         (Identity::Person { role, .. }, Some(needs)) if *role >= needs => Ok(()),
         (Identity::Person { role, .. }, Some(needs)) => {
             Err(Refusal::RoleTooSmall { has: *role, needs })
@@ -169,6 +190,7 @@ pub fn may_advertise(
 fn kind(caller: &Identity) -> &'static str {
     match caller {
         Identity::Anybody | Identity::Nobody => "somebody unknown",
+        Identity::Person { proof: Proof::Session(_), .. } => "a page of the dashboard",
         Identity::Person { .. } => "a person",
         Identity::Joiner => "the holder of a join token",
         Identity::Node(_) | Identity::ExpiredNode(_) => "a node",
@@ -182,6 +204,7 @@ fn meant(access: Access) -> &'static str {
         Access::Viewer => "people with a token (viewer, operator or admin)",
         Access::Operator => "people with a token (operator or admin)",
         Access::Admin => "people with an admin's token",
+        Access::Token => "people who show their token, as kube-lite ctl does",
         Access::Agent | Access::Renewal => "agents with their node's certificate",
         Access::Joiner => "machines that join, with a join token",
         Access::Scheduler => "the scheduler of this cluster, with its certificate",
@@ -196,6 +219,9 @@ impl Refusal {
             Refusal::MalformedToken => "MalformedToken",
             Refusal::ExpiredToken => "ExpiredToken",
             Refusal::RevokedToken => "RevokedToken",
+            Refusal::UnknownCode => "UnknownCode",
+            Refusal::UnknownSession => "UnknownSession",
+            Refusal::ForeignPage => "ForbiddenOrigin",
             Refusal::UnknownCertificate => "UnknownCertificate",
             Refusal::RevokedCertificate(_) => "RevokedCertificate",
             Refusal::NoCredentials(_) => "NoCredentials",
@@ -216,6 +242,8 @@ impl Refusal {
             | Refusal::MalformedToken
             | Refusal::ExpiredToken
             | Refusal::RevokedToken
+            | Refusal::UnknownCode
+            | Refusal::UnknownSession
             | Refusal::UnknownCertificate
             | Refusal::RevokedCertificate(_)
             | Refusal::NoCredentials(_)
@@ -223,6 +251,7 @@ impl Refusal {
             Refusal::RoleTooSmall { .. }
             | Refusal::WrongKind { .. }
             | Refusal::AnotherNode { .. }
+            | Refusal::ForeignPage
             | Refusal::ForeignAddress { .. } => 403,
             Refusal::NameTaken(_) => 409,
         }
@@ -241,6 +270,15 @@ impl Refusal {
                 .to_owned(),
             Refusal::RevokedToken => "This token was revoked. An admin makes a new one: \
                 kube-lite ctl token create"
+                .to_owned(),
+            Refusal::UnknownCode => "This code does not sign in: each is good once, and for five \
+                minutes. Make another one: kube-lite ctl dashboard"
+                .to_owned(),
+            Refusal::UnknownSession => "You are not signed in any more. Make another link to sign \
+                in: kube-lite ctl dashboard"
+                .to_owned(),
+            Refusal::ForeignPage => "A browser's session is for the dashboard's own page alone: \
+                what comes from another page, or does not say from where, is refused."
                 .to_owned(),
             Refusal::UnknownCertificate => {
                 "This certificate is of no node of this cluster.".to_owned()
@@ -297,23 +335,28 @@ mod tests {
     /// Every kind of caller against every kind of route: `+`, or the reason.
     #[test]
     fn everybody_against_everything() {
-        use Access::{Admin, Agent, Joiner, Operator, Public, Renewal, Scheduler, Viewer};
-        let person = |role| Identity::Person { name: "x".to_owned(), role };
-        let columns = [Public, Viewer, Operator, Admin, Agent, Renewal, Joiner, Scheduler];
+        use Access::{Admin, Agent, Joiner, Operator, Public, Renewal, Scheduler, Token, Viewer};
+        let by = |role, proof| Identity::Person { name: "x".to_owned(), role, proof };
+        let person = |role| by(role, Proof::Token("t".to_owned()));
+        let page = |role| by(role, Proof::Session("s".to_owned()));
+        let columns = [Public, Viewer, Operator, Admin, Token, Agent, Renewal, Joiner, Scheduler];
         const NO: &str = "NoCredentials";
         const SMALL: &str = "RoleTooSmall";
         const KIND: &str = "WrongKindOfCaller";
         const OLD: &str = "ExpiredCertificate";
         let rows = [
-            (Identity::Anybody, ["+", "+", "+", "+", "+", "+", "+", "+"]),
-            (Identity::Nobody, ["+", NO, NO, NO, NO, NO, NO, NO]),
-            (person(Role::Viewer), ["+", "+", SMALL, SMALL, KIND, KIND, KIND, KIND]),
-            (person(Role::Operator), ["+", "+", "+", SMALL, KIND, KIND, KIND, KIND]),
-            (person(Role::Admin), ["+", "+", "+", "+", KIND, KIND, KIND, KIND]),
-            (Identity::Joiner, ["+", KIND, KIND, KIND, KIND, KIND, "+", KIND]),
-            (Identity::Node("n".into()), ["+", KIND, KIND, KIND, "+", "+", KIND, KIND]),
-            (Identity::ExpiredNode("n".into()), ["+", OLD, OLD, OLD, OLD, "+", OLD, OLD]),
-            (Identity::Scheduler, ["+", "+", KIND, KIND, KIND, KIND, KIND, "+"]),
+            (Identity::Anybody, ["+", "+", "+", "+", "+", "+", "+", "+", "+"]),
+            (Identity::Nobody, ["+", NO, NO, NO, NO, NO, NO, NO, NO]),
+            (person(Role::Viewer), ["+", "+", SMALL, SMALL, "+", KIND, KIND, KIND, KIND]),
+            (person(Role::Operator), ["+", "+", "+", SMALL, "+", KIND, KIND, KIND, KIND]),
+            (person(Role::Admin), ["+", "+", "+", "+", "+", KIND, KIND, KIND, KIND]),
+            (page(Role::Viewer), ["+", "+", SMALL, SMALL, KIND, KIND, KIND, KIND, KIND]),
+            (page(Role::Operator), ["+", "+", "+", SMALL, KIND, KIND, KIND, KIND, KIND]),
+            (page(Role::Admin), ["+", "+", "+", "+", KIND, KIND, KIND, KIND, KIND]),
+            (Identity::Joiner, ["+", KIND, KIND, KIND, KIND, KIND, KIND, "+", KIND]),
+            (Identity::Node("n".into()), ["+", KIND, KIND, KIND, KIND, "+", "+", KIND, KIND]),
+            (Identity::ExpiredNode("n".into()), ["+", OLD, OLD, OLD, OLD, OLD, "+", OLD, OLD]),
+            (Identity::Scheduler, ["+", "+", KIND, KIND, KIND, KIND, KIND, KIND, "+"]),
         ];
         for (caller, wanted) in rows {
             for (access, wanted) in columns.into_iter().zip(wanted) {

@@ -3,17 +3,18 @@
 //! directory: the authority, and the [`Ledger`].
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use rustls::{ClientConfig, ServerConfig};
 
-use super::access::{Identity, Refusal};
+use super::access::{Identity, Proof, Refusal};
 use super::authority::Authority;
 use super::credentials::Credentials;
 use super::ledger::{Grant, Ledger, Seconds, TokenView, Unrevoked};
-use super::message::{CertificateResponse, TokenRequest, TokenResponse};
+use super::message::{CertificateResponse, SessionView, SignInOffer, TokenRequest, TokenResponse};
+use super::sessions::{CODE_LIFE, Sessions};
 use super::tls::{Badge, PeerCertificate, client_config, server_config};
 use super::token::{Invitation, Secret};
 use super::{files, now};
@@ -42,6 +43,11 @@ pub struct Keeper {
     hosts: Vec<String>,
     life: Seconds,
     ledger: RwLock<Ledger>,
+    /// Browsers that are signed in.
+    sessions: RwLock<Sessions>,
+    /// The name of their cookies: a browser keeps those of all clusters on one host
+    /// together.
+    cookie: String,
     /// Held while the ledger is changed: readers do not wait for the disk.
     writing: Mutex<()>,
 }
@@ -130,6 +136,7 @@ impl Keeper {
         let ledger: Ledger = serde_json::from_str(&text)
             .with_context(|| format!("{} is damaged; put it back from a copy", file.display()))?;
         let hosts = ledger.hosts.iter().chain(hosts).cloned().collect();
+        let cookie = format!("__Host-kube-lite-{:.12}", authority.fingerprint());
         let keeper = Self {
             dir,
             authority,
@@ -137,6 +144,8 @@ impl Keeper {
             hosts,
             life,
             ledger: RwLock::new(ledger),
+            sessions: RwLock::default(),
+            cookie,
             writing: Mutex::new(()),
         };
         keeper.renew_badge()?;
@@ -260,7 +269,7 @@ impl Keeper {
             let text = "A token that expires at once is of no use; give it at least a second.";
             return Err(ApiError::invalid_field("expiresInSeconds", text));
         }
-        let random = random().map_err(|error| ApiError::new(500, "Internal", error.to_string()))?;
+        let random = random_or_bug()?;
         let (secret, life) = match asked.role {
             Grant::Join => {
                 (Secret::for_joining(&random), Some(asked.expires_in_seconds.unwrap_or(JOIN_LIFE)))
@@ -296,6 +305,82 @@ impl Keeper {
                 ),
             })
         })
+    }
+
+    /// Makes a code that signs a browser in, as whoever shows this token.
+    ///
+    /// # Errors
+    /// When it is shown by nobody with a token.
+    pub fn offer_sign_in(&self, asking: &Identity) -> Result<SignInOffer, ApiError> {
+        let Identity::Person { name, role, proof: Proof::Token(token) } = asking else {
+            return Err(ApiError::conflict("only who shows a token can have a browser signed in"));
+        };
+        let code = Secret::for_signing_in(&random_or_bug()?);
+        self.sessions_to_change().offer(&code.hash(), token, now());
+        Ok(SignInOffer {
+            code: code.reveal().to_owned(),
+            name: name.clone(),
+            role: *role,
+            expires_in_seconds: CODE_LIFE,
+            certificate: self.badge.fingerprint().unwrap_or_default(),
+        })
+    }
+
+    /// Uses such a code up: a browser is signed in for at most `life`, but no longer
+    /// than its token is good. Answers with the secret for its cookie.
+    ///
+    /// # Errors
+    /// When the code, or what it was made with, is good no more.
+    pub fn sign_in(&self, code: &str, life: Seconds) -> Result<(Secret, SessionView), ApiError> {
+        let code = Secret::parse_code(code.trim()).ok_or(Refusal::UnknownCode)?;
+        let session = Secret::for_session(&random_or_bug()?);
+        let now = now();
+        let token = self.sessions_to_change().redeem(&code.hash(), now)?;
+        let proof = Proof::Session(session.hash());
+        let (identity, ends) = {
+            let ledger = self.ledger.read().unwrap_or_else(PoisonError::into_inner);
+            (ledger.behind(&token, proof, now)?, ledger.end_of(&token))
+        };
+        let expires = ends.into_iter().chain([now.saturating_add(life)]).min().unwrap_or(now);
+        self.sessions_to_change().begin(&session.hash(), &token, now, expires);
+        Ok((session, self.session_view(&identity)?))
+    }
+
+    /// Who is signed in.
+    ///
+    /// # Errors
+    /// When that is over, or it is no person.
+    pub fn session_view(&self, asking: &Identity) -> Result<SessionView, ApiError> {
+        let Identity::Person { name, role, proof } = asking else {
+            return Err(ApiError::conflict("you are no person, and so not signed in"));
+        };
+        let expires_in_seconds = match proof {
+            Proof::Token(_) => None,
+            Proof::Session(session) => {
+                let now = now();
+                Some(self.sessions().find(session, now)?.1.saturating_sub(now))
+            }
+        };
+        let (name, role) = (name.clone(), *role);
+        Ok(SessionView { name, role, signed_in: expires_in_seconds.is_some(), expires_in_seconds })
+    }
+
+    /// Ends the session by which somebody asks; `false`: it is by none.
+    pub fn sign_out(&self, asking: &Identity) -> bool {
+        match asking {
+            Identity::Person { proof: Proof::Session(session), .. } => {
+                self.sessions_to_change().end(session)
+            }
+            _ => false,
+        }
+    }
+
+    fn sessions(&self) -> RwLockReadGuard<'_, Sessions> {
+        self.sessions.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sessions_to_change(&self) -> RwLockWriteGuard<'_, Sessions> {
+        self.sessions.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the ledger: on disk first, and then for everybody.
@@ -337,6 +422,30 @@ impl Doorkeeper for Keeper {
         }
     }
 
+    fn session_cookie(&self) -> Option<&str> {
+        Some(&self.cookie)
+    }
+
+    fn identify_session(&self, session: &str) -> Result<Identity, Refusal> {
+        let session = Secret::parse_session(session).ok_or(Refusal::UnknownSession)?.hash();
+        // One lock at a time.
+        let token = self.sessions().find(&session, now())?.0.to_owned();
+        let ledger = self.ledger.read().unwrap_or_else(PoisonError::into_inner);
+        ledger.behind(&token, Proof::Session(session), now())
+    }
+
+    fn still_good(&self, proof: &Proof) -> bool {
+        let token = match proof {
+            Proof::Token(token) => token.clone(),
+            Proof::Session(session) => match self.sessions().find(session, now()) {
+                Ok((token, _)) => token.to_owned(),
+                Err(_) => return false,
+            },
+        };
+        let ledger = self.ledger.read().unwrap_or_else(PoisonError::into_inner);
+        ledger.holder(&token, now()).is_ok()
+    }
+
     fn is_outdated(&self, certificate: &PeerCertificate) -> bool {
         let ledger = self.ledger.read().unwrap_or_else(PoisonError::into_inner);
         certificate.node().is_some_and(|shown| ledger.is_outdated(&shown))
@@ -345,6 +454,10 @@ impl Doorkeeper for Keeper {
 
 fn authority_files(dir: &Path) -> (PathBuf, PathBuf) {
     (dir.join("authority.crt"), dir.join("authority.key"))
+}
+
+fn random_or_bug() -> Result<[u8; 32], ApiError> {
+    random().map_err(|error| ApiError::new(500, "Internal", error.to_string()))
 }
 
 fn random() -> anyhow::Result<[u8; 32]> {

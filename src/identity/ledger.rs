@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::access::{Identity, Refusal, Role};
+use super::access::{Identity, Proof, Refusal, Role};
 use crate::model::NodeId;
 
 /// Seconds since 1970.
@@ -46,14 +46,14 @@ pub enum Grant {
 }
 
 impl Grant {
-    fn identity(self, name: &str) -> Identity {
+    fn identity(self, name: &str, proof: Proof) -> Identity {
         let role = match self {
             Grant::Join => return Identity::Joiner,
             Grant::Viewer => Role::Viewer,
             Grant::Operator => Role::Operator,
             Grant::Admin => Role::Admin,
         };
-        Identity::Person { name: name.to_owned(), role }
+        Identity::Person { name: name.to_owned(), role, proof }
     }
 }
 
@@ -191,6 +191,14 @@ impl Ledger {
     /// # Errors
     /// When nobody's, or it is good no more.
     pub fn holder(&self, hash: &str, now: Seconds) -> Result<Identity, Refusal> {
+        self.behind(hash, Proof::Token(hash.to_owned()), now)
+    }
+
+    /// Whose token has this hash, when that is proved in another way.
+    ///
+    /// # Errors
+    /// When nobody's, or it is good no more.
+    pub fn behind(&self, hash: &str, proof: Proof, now: Seconds) -> Result<Identity, Refusal> {
         let token = self.tokens.get(hash).ok_or(Refusal::UnknownToken)?;
         if token.revoked.is_some() {
             return Err(Refusal::RevokedToken);
@@ -198,7 +206,12 @@ impl Ledger {
         if !token.is_good(now) {
             return Err(Refusal::ExpiredToken);
         }
-        Ok(token.grant.identity(&token.name))
+        Ok(token.grant.identity(&token.name, proof))
+    }
+
+    /// When the token with this hash ends, if it does.
+    pub fn end_of(&self, hash: &str) -> Option<Seconds> {
+        self.tokens.get(hash)?.expires
     }
 
     /// May a machine with this key become, or be again, this node?
@@ -297,7 +310,10 @@ mod tests {
         let admin = ledger.add_token("aaaaaaaaaaaa", Grant::Admin, "root", 100, None);
         let view = ledger.add_token("bbbbbbbbbbbb", Grant::Operator, "ci", 100, Some(50));
         ledger.add_token("cccccccccccc", Grant::Join, "", 100, Some(1000));
-        let person = Identity::Person { name: "ci".into(), role: Role::Operator };
+        let proof = Proof::Token("bbbbbbbbbbbb".into());
+        let person = Identity::Person { name: "ci".into(), role: Role::Operator, proof };
+        assert_eq!(ledger.end_of("bbbbbbbbbbbb"), Some(150));
+        assert_eq!(ledger.end_of("aaaaaaaaaaaa"), None);
         assert_eq!(ledger.holder("bbbbbbbbbbbb", 149), Ok(person));
         assert_eq!(ledger.holder("bbbbbbbbbbbb", 150), Err(Refusal::ExpiredToken));
         assert_eq!(ledger.holder("cccccccccccc", 150), Ok(Identity::Joiner));

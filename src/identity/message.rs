@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::access::Role;
 use super::ledger::{Grant, Seconds, TokenView};
 use crate::model::NodeId;
 
@@ -62,4 +63,54 @@ impl std::fmt::Debug for TokenResponse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TokenResponse").field("token", &self.token).finish_non_exhaustive()
     }
+}
+
+/// `POST /session/code`: what signs a browser in, once.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SignInOffer {
+    /// To be given to the page.
+    pub code: String,
+    /// Whose token it was made with.
+    pub name: String,
+    /// What the browser will be allowed.
+    pub role: Role,
+    /// How long it may wait to be used.
+    pub expires_in_seconds: Seconds,
+    /// SHA-256 of the certificate that the browser will be shown.
+    pub certificate: String,
+}
+
+impl std::fmt::Debug for SignInOffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SignInOffer").field("role", &self.role).finish_non_exhaustive()
+    }
+}
+
+/// `POST /session`: a browser signs in.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignInRequest {
+    /// The code of a [`SignInOffer`].
+    pub code: String,
+}
+
+impl std::fmt::Debug for SignInRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SignInRequest").finish_non_exhaustive()
+    }
+}
+
+/// `GET /session`, and the answer to `POST /session`: who asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionView {
+    /// What the token is called; empty where nobody is asked who he is.
+    pub name: String,
+    /// What is allowed.
+    pub role: Role,
+    /// Whether this is a browser that was signed in, and can sign out.
+    pub signed_in: bool,
+    /// How long that lasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in_seconds: Option<Seconds>,
 }

@@ -80,6 +80,11 @@ impl Badge {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(key);
     }
 
+    /// SHA-256 of the certificate that is shown now.
+    pub fn fingerprint(&self) -> Option<String> {
+        Some(sha256(self.worn()?.cert.first()?))
+    }
+
     fn worn(&self) -> Option<Arc<CertifiedKey>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -3,6 +3,7 @@
 //! `klu_SECRET` is a person's token. `klj_SECRET_FINGERPRINT` lets machines join:
 //! with it comes the fingerprint of the authority, so that the secret is told to
 //! nobody but the right scheduler. `klj_…@HOST:PORT` also says where that is.
+//! `klc_SECRET` is a code that signs a browser in, `kls_SECRET` the session it gets.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
 
@@ -10,10 +11,12 @@ use sha2::{Digest as _, Sha256};
 
 const PERSON: &str = "klu_";
 const JOIN: &str = "klj_";
+const CODE: &str = "klc_";
+const SESSION: &str = "kls_";
 /// 256 bits, in hexadecimal.
 const DIGITS: usize = 64;
 
-/// What is shown as `Bearer`: either kind, without a fingerprint.
+/// Any of them, without a fingerprint.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -34,10 +37,34 @@ impl Secret {
         Self(format!("{JOIN}{}", hex(random)))
     }
 
-    /// Reads a token as it stands in a header.
+    /// A code that signs a browser in, of 256 random bits.
+    pub fn for_signing_in(random: &[u8; 32]) -> Self {
+        Self(format!("{CODE}{}", hex(random)))
+    }
+
+    /// A browser's session, of 256 random bits.
+    pub fn for_session(random: &[u8; 32]) -> Self {
+        Self(format!("{SESSION}{}", hex(random)))
+    }
+
+    /// Reads a token as it stands in a header, after `Bearer`: a person's, or one to
+    /// join with.
     pub fn parse(text: &str) -> Option<Self> {
-        let digits = text.strip_prefix(PERSON).or_else(|| text.strip_prefix(JOIN))?;
-        is_hex(digits).then(|| Self(text.to_owned()))
+        Self::of_kind(PERSON, text).or_else(|| Self::of_kind(JOIN, text))
+    }
+
+    /// Reads a code that signs a browser in.
+    pub fn parse_code(text: &str) -> Option<Self> {
+        Self::of_kind(CODE, text)
+    }
+
+    /// Reads a session as it stands in a cookie.
+    pub fn parse_session(text: &str) -> Option<Self> {
+        Self::of_kind(SESSION, text)
+    }
+
+    fn of_kind(kind: &str, text: &str) -> Option<Self> {
+        is_hex(text.strip_prefix(kind)?).then(|| Self(text.to_owned()))
     }
 
     /// The text itself, to be shown once to whom it is for.
@@ -154,5 +181,22 @@ mod tests {
         for bad in ["", "klu_", "klu_zz", "Bearer x", &format!("klu_{}", "A".repeat(64))] {
             assert_eq!(Secret::parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn one_kind_is_not_taken_for_another() {
+        let random = [7; 32];
+        let kinds = [
+            Secret::for_person(&random),
+            Secret::for_joining(&random),
+            Secret::for_signing_in(&random),
+            Secret::for_session(&random),
+        ];
+        let read = |parse: fn(&str) -> Option<Secret>| {
+            kinds.each_ref().map(|secret| parse(secret.reveal()).is_some())
+        };
+        assert_eq!(read(Secret::parse), [true, true, false, false]);
+        assert_eq!(read(Secret::parse_code), [false, false, true, false]);
+        assert_eq!(read(Secret::parse_session), [false, false, false, true]);
     }
 }

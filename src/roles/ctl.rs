@@ -7,6 +7,7 @@ pub mod args;
 mod backup;
 mod change;
 mod completion;
+mod dashboard;
 pub mod evacuation;
 mod events;
 mod explain;
@@ -65,6 +66,7 @@ async fn obey(args: CtlArgs, whole: impl FnOnce() -> clap::Command) -> Result<()
         Command::Node(NodeCommand::Remove(args)) => change::remove_node(session, &args.node).await,
         Command::Drain(args) => change::drain(session, args).await,
         Command::Rollout(command) => rollout::rollout(session, command).await,
+        Command::Dashboard => dashboard::dashboard(session).await,
         Command::Token(command) => token::token(session, command).await,
         Command::Backup(args) => backup::backup(session, args).await,
         Command::Completion { shell } => session.say(completion::script(*shell, whole())),

@@ -139,6 +139,11 @@ const server = http.createServer((request, response) => {
     void replay(response);
     return;
   }
+  if (path === "/session") {
+    response.writeHead(200, { "content-type": "application/json" });
+    response.end(JSON.stringify({ name: "", role: "admin", signedIn: false }));
+    return;
+  }
   if (path === "/empty") {
     response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><p>nothing</p>");
     return;

@@ -2,14 +2,17 @@ import { useEffect, useRef, useState } from "react";
 import { age } from "./lib/format.ts";
 import { link, usePlace } from "./lib/router.ts";
 import { chooseTheme, chosenTheme, type Theme } from "./lib/theme.ts";
+import { Account } from "./parts/account.tsx";
 import { Mark } from "./parts/mark.tsx";
 import { Notices } from "./parts/notice.tsx";
 import { store, useConnection, useConnectionWhy, useLoaded, useSecond } from "./state/hooks.ts";
+import { useMay, useSession } from "./state/session.ts";
 import { ClusterPage } from "./views/cluster.tsx";
 import { DeployPage } from "./views/deploy.tsx";
 import { InstancePage } from "./views/instance.tsx";
 import { LogsPage } from "./views/logs.tsx";
 import { NodePage } from "./views/node.tsx";
+import { SignInPage } from "./views/signin.tsx";
 import { TimelinePage } from "./views/timeline.tsx";
 import { WorkloadPage } from "./views/workload.tsx";
 
@@ -21,16 +24,32 @@ const TABS = [
 
 export function App() {
   const { view, arg } = usePlace();
+  const connection = useConnection();
+  const why = useConnectionWhy();
+  const signingIn = view === "sign-in" || connection === "signed-out";
   const main = useRef<HTMLElement>(null);
   const first = useRef(true);
   // A new place is announced and read from its top, as a page of its own would be.
   useEffect(() => {
-    const title = arg || TABS.find((tab) => tab.view === view)?.name || view;
+    const title = signingIn
+      ? "Sign in"
+      : arg || TABS.find((tab) => tab.view === view)?.name || view;
     document.title = `${title} · kube-lite`;
     if (first.current) first.current = false;
     else main.current?.focus({ preventScroll: true });
     scrollTo(0, 0);
-  }, [view, arg]);
+  }, [view, arg, signingIn]);
+  if (signingIn) {
+    return (
+      <main id="main" ref={main} tabIndex={-1}>
+        <SignInPage
+          code={view === "sign-in" ? arg : ""}
+          why={connection === "signed-out" ? why : undefined}
+          byLink={view === "sign-in"}
+        />
+      </main>
+    );
+  }
   return (
     <>
       <a className="skip" href="#main" onClick={(event) => skip(event, main.current)}>
@@ -55,9 +74,8 @@ export function App() {
         <div className="top-end">
           <ConnectionState />
           <ThemeSwitch />
-          <a className="button primary" href={link("deploy")}>
-            <span aria-hidden="true">+</span> Deploy
-          </a>
+          <Account />
+          <DeployLink />
         </div>
       </header>
       <StaleBanner />
@@ -69,6 +87,16 @@ export function App() {
   );
 }
 
+/** Only for those who may. */
+function DeployLink() {
+  if (!useMay("operator")) return null;
+  return (
+    <a className="button primary" href={link("deploy")}>
+      <span aria-hidden="true">+</span> Deploy
+    </a>
+  );
+}
+
 function skip(event: React.MouseEvent, main: HTMLElement | null) {
   event.preventDefault();
   main?.focus();
@@ -77,7 +105,8 @@ function skip(event: React.MouseEvent, main: HTMLElement | null) {
 function Page() {
   const { view, arg, params } = usePlace();
   const loaded = useLoaded();
-  if (!loaded) return <FirstMoment />;
+  const known = useSession() !== undefined;
+  if (!loaded || !known) return <FirstMoment />;
   switch (view) {
     case "":
       return <ClusterPage />;
@@ -121,12 +150,14 @@ function ConnectionState() {
     live: "live",
     connecting: "connecting",
     stale: "not connected",
+    "signed-out": "signed out",
     refused: "refused",
   }[connection];
   const title = {
     live: "Everything here is shown as it happens",
     connecting: "Connecting to the scheduler",
     stale: "The scheduler is not heard; what is shown is old",
+    "signed-out": "The scheduler wants to know who looks",
     refused: "The scheduler does not let this page see anything",
   }[connection];
   return (
@@ -165,7 +196,7 @@ function TurnedAway({ why }: { why: string }) {
 
 function Stale() {
   useSecond();
-  const forMs = performance.now() - store.connectionSince;
+  const forMs = performance.now() - store.knownUntil();
   return (
     <div className="banner stale" role="alert">
       <strong>The scheduler is not heard.</strong> What you see is {age(forMs)} old; containers run

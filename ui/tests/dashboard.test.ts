@@ -45,10 +45,16 @@ const row = (name: string) => page.locator(`[data-workload="${name}"]`);
 const dialog = () => page.getByRole("dialog");
 
 /** Pictures of a place that shows something, light and dark. */
-async function pictures(name: string, place: string, shows: string) {
+async function pictures(
+  name: string,
+  place: string,
+  shows: string,
+  prepare: (page: Page) => Promise<void> = async () => {},
+) {
   for (const [look, shown] of Object.entries({ light: tab, dark })) {
     await visit(shown.page, place);
     await shown.page.locator(shows).first().waitFor();
+    await prepare(shown.page);
     await shot(shown.page, `${name}-${look}`);
   }
 }
@@ -394,7 +400,11 @@ describe("the dashboard", { timeout: 600_000 }, () => {
     await sandbox.api.ready("api", 6);
     await pictures("cluster", "#/", "[data-node] [data-instance]");
     await pictures("timeline", "#/timeline", ".event");
-    await pictures("deploy", "#/deploy/hello", "form");
+    for (const { page } of [tab, dark]) await page.setViewportSize({ width: 1000, height: 1080 });
+    await pictures("deploy", "#/deploy/hello", "form", async (page) => {
+      await page.getByText("Limits, and what it sees of its node").click();
+      await page.getByLabel("Memory").waitFor();
+    });
     for (const { page } of [tab, dark]) await page.setViewportSize({ width: 390, height: 800 });
     await pictures("phone", "#/", "[data-node] [data-instance]");
     for (const { page } of [tab, dark]) await page.setViewportSize({ width: 1280, height: 800 });

@@ -1,7 +1,7 @@
 // What the browser tests share: a real `kube-lite` on the real Docker daemon, and
 // a real Chromium that looks at it.
 
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFile as execFileThen, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import http from "node:http";
@@ -10,7 +10,10 @@ import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
 import { type Browser, type BrowserContext, chromium, type Page } from "playwright-core";
+
+const execFile = promisify(execFileThen);
 
 export const IMAGE = "kube-lite/hello:v1";
 export const IMAGE_2 = "kube-lite/hello:v2";
@@ -73,7 +76,7 @@ class Role {
   async announced(words: string): Promise<string> {
     return until(`${words} in: ${this.output}`, async () => {
       if (this.child.exitCode !== null) throw new Error(`it ended: ${this.output}`);
-      return this.output.split(words)[1]?.match(/^http:\/\/[^\s,)]+(?=[\s,)])/)?.[0];
+      return this.output.split(words)[1]?.match(/^https?:\/\/[^\s,)]+(?=[\s,)])/)?.[0];
     });
   }
 
@@ -154,11 +157,12 @@ export class Sandbox {
     this.directory = directory;
   }
 
-  static async start(nodes = 3): Promise<Sandbox> {
+  /** With Docker, or with containers that are only simulated: then they can be many. */
+  static async start(nodes = 3, more: string[] = []): Promise<Sandbox> {
     const directory = mkdtempSync(join(tmpdir(), "kube-lite-ui-"));
     const role = new Role([
       ...["dev", "--nodes", String(nodes), "--listen", "127.0.0.1:0"],
-      ...["--data-dir", directory],
+      ...["--data-dir", directory, ...more],
     ]);
     try {
       const api = new Api(await role.announced("API at "));
@@ -237,6 +241,103 @@ export class Fleet {
   }
 }
 
+/** A cluster with TLS, as an operator has it; what it runs is only simulated. */
+export class SecureCluster {
+  readonly url: string;
+  private readonly directory: string;
+  private readonly roles: Role[] = [];
+
+  private constructor(port: number) {
+    this.url = `https://127.0.0.1:${port}`;
+    this.directory = mkdtempSync(join(tmpdir(), "kube-lite-ui-"));
+  }
+
+  static async start(nodes: number): Promise<SecureCluster> {
+    const cluster = new SecureCluster(await freePort());
+    try {
+      const { host } = new URL(cluster.url);
+      const data = join(cluster.directory, "scheduler");
+      const where = ["--listen", host, "--data-dir", data];
+      const invitation = (await cluster.run(["scheduler", "--init", ...where])).match(
+        /--join (\S+)/,
+      )?.[1];
+      if (!invitation) throw new Error("no line for the nodes");
+      const scheduler = cluster.role(["scheduler", ...where]);
+      await scheduler.announced("listens on ");
+      for (let number = 1; number <= nodes; number += 1) {
+        const agent = cluster.role([
+          ...["agent", "--join", invitation, "--listen", "127.0.0.1:0", "--node-id", `n${number}`],
+          ...["--data-dir", join(cluster.directory, `n${number}`), "--runtime", "simulated"],
+        ]);
+        await agent.announced("listens on ");
+      }
+      await until("the nodes", async () => {
+        const found = JSON.parse(await cluster.ctl(["nodes", "-o", "json"]));
+        return (found as { status: string }[]).filter((n) => n.status === "alive").length === nodes;
+      });
+      return cluster;
+    } catch (error) {
+      await cluster.stop();
+      throw error;
+    }
+  }
+
+  private role(args: string[]): Role {
+    const role = new Role(args);
+    this.roles.push(role);
+    return role;
+  }
+
+  private async run(args: string[], env: NodeJS.ProcessEnv = {}): Promise<string> {
+    const { stdout } = await execFile(BINARY, args, { env: { ...process.env, ...env } });
+    return stdout;
+  }
+
+  private credentials(who: string): string {
+    return who === "admin"
+      ? join(this.directory, "scheduler", "admin.json")
+      : join(this.directory, `${who}.json`);
+  }
+
+  /** What `ctl` says to somebody. */
+  async ctl(args: string[], who = "admin"): Promise<string> {
+    return this.run(["ctl", ...args], { KUBE_LITE_CREDENTIALS: this.credentials(who) });
+  }
+
+  /** A token for somebody; answers with its id. */
+  async person(name: string, role: string): Promise<string> {
+    const write = ["--write", this.credentials(name)];
+    await this.ctl(["token", "create", "--role", role, "--name", name, ...write]);
+    const tokens = JSON.parse(await this.ctl(["token", "list", "-o", "json"]));
+    return (
+      (tokens as { id: string; name: string }[]).find((token) => token.name === name)?.id ?? ""
+    );
+  }
+
+  /** What `ctl dashboard` prints. */
+  async link(who: string): Promise<string> {
+    return (await this.ctl(["dashboard"], who)).trim();
+  }
+
+  /** What was written to logs so far. */
+  output(): string {
+    return this.roles.map((role) => role.output).join("");
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.roles.map((role) => role.end("SIGKILL")));
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = net.createServer();
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((done) => server.close(done));
+  return port;
+}
+
 /** Between a page and the scheduler: it can be cut for certain. */
 export class Relay {
   readonly url: string;
@@ -245,6 +346,8 @@ export class Relay {
   private readonly server: net.Server;
   private readonly sockets = new Set<net.Socket>();
   private whole = true;
+  /** How often a page has connected. */
+  connections = 0;
 
   private constructor(server: net.Server, to: URL) {
     this.server = server;
@@ -254,6 +357,7 @@ export class Relay {
         page.destroy();
         return;
       }
+      this.connections += 1;
       const scheduler = net.connect(Number(to.port), to.hostname);
       for (const [one, other] of [
         [page, scheduler],
@@ -283,6 +387,14 @@ export class Relay {
   cut(): void {
     this.whole = false;
     for (const socket of this.sockets) socket.destroy();
+  }
+
+  /** Lets nothing through any more, and says so to nobody. */
+  hang(): void {
+    for (const socket of this.sockets) {
+      socket.unpipe();
+      socket.pause();
+    }
   }
 
   mend(): void {
@@ -386,6 +498,8 @@ export async function openTab(
     colorScheme: options.dark ? "dark" : "light",
     reducedMotion: options.still ? "reduce" : "no-preference",
     baseURL: url,
+    // The authority of a cluster is its own; no browser knows it.
+    ignoreHTTPSErrors: true,
     permissions: ["clipboard-read", "clipboard-write"],
     timezoneId: "UTC",
   });

@@ -86,20 +86,87 @@ describe("in trouble", { timeout: 300_000 }, () => {
     }
   });
 
+  it("says soon that nothing is heard, also when the connection only hangs", async () => {
+    const relay = await Relay.start(fleet.api.url);
+    const { page, context } = await openTab(browser, relay.url);
+    try {
+      await visit(page, "#/");
+      await page.getByText("live", { exact: true }).waitFor();
+      const before = relay.connections;
+      relay.hang();
+      const banner = page.getByRole("alert").getByText("The scheduler is not heard.");
+      await banner.waitFor();
+      assert.equal(relay.connections, before, "it is said before anything else is tried");
+      // From when it was heard, and not from when that was noticed.
+      const old = (await banner.locator("xpath=..").innerText()).match(/is (\d+)s old/)?.[1];
+      assert.ok(Number(old) >= 3, `${old}`);
+      // What is not known of the nodes is not said of them.
+      assert.equal(await page.getByText(/silent \d+s/).count(), 0);
+      await banner.waitFor({ state: "detached" });
+      await page.getByText("live", { exact: true }).waitFor();
+      assert.ok(relay.connections > before);
+    } finally {
+      await context.close();
+      relay.stop();
+    }
+  });
+
+  it("says what it leaves out", async () => {
+    const { page, complaints, context } = await openTab(browser, fleet.api.url, { still: true });
+    const { cluster } = await fleet.api.get<{ cluster: string }>("/health");
+    const state = hostileState(cluster);
+    const [event] = state.events;
+    const [workload] = state.workloads;
+    assert.ok(event && workload);
+    workload.reasons = Array.from({ length: 20 }, (_, replica) => ({
+      ...{ reason: "NoRoom", message: `replica ${replica} has no place`, replica },
+    }));
+    workload.desired = 200;
+    const body = (name: string, value: object) =>
+      `id: 1\nevent: ${name}\ndata: ${JSON.stringify(value)}\n\n`;
+    const events = Array.from({ length: 130 }, (_, at) => ({ ...event, seq: 1000 + at }));
+    await page.route("**/stream*", (route) =>
+      route.fulfill({
+        contentType: "text/event-stream",
+        body:
+          body("state", { ...state, events, instancesTotal: 20_001 }) +
+          body("changes", { eventsMissed: true }),
+      }),
+    );
+    await page.route("**/history", (route) =>
+      route.fulfill({ status: 500, json: { reason: "Internal", error: "The disk is on fire." } }),
+    );
+    const name = encodeURIComponent(EVIL);
+    await visit(page, "#/");
+    await page.getByText("This page shows 1 of 20,001 instances").waitFor();
+    await page.goto(`/#/workloads/${name}`);
+    await page.getByText("and at least 12 more").waitFor();
+    await page.getByText("The disk is on fire.").waitFor();
+    await page.getByRole("link", { name: "70 older events" }).waitFor();
+    await page.goto(`/#/nodes/${name}`);
+    await page.getByRole("link", { name: "30 older events" }).click();
+    await page.getByText("This is all since").waitFor();
+    await page.getByText("The 999 events before that are not kept here.").waitFor();
+    await page.getByText("Some events in between are missing").waitFor();
+    assert.equal(await page.getByLabel("With").inputValue(), EVIL);
+    assert.deepEqual(complaints, []);
+    await context.close();
+  });
+
   it("says why the scheduler does not let it see anything, and does not ask again", async () => {
     const { page, context } = await openTab(browser, fleet.api.url);
     let asked = 0;
     await page.route("**/stream*", (route) => {
       asked += 1;
       return route.fulfill({
-        status: 401,
-        json: { reason: "Unauthorized", error: "This needs a token or a certificate." },
+        status: 403,
+        json: { reason: "WrongKindOfCaller", error: "This is for people only." },
       });
     });
     await page.clock.install();
     await visit(page, "#/");
     const banner = page.getByRole("alert");
-    await banner.getByText("This needs a token or a certificate.").waitFor();
+    await banner.getByText("This is for people only.").waitFor();
     assert.match(await banner.innerText(), /kube-lite ctl; see docs\/security\.md/);
     const before = asked;
     await page.clock.runFor(60_000);
@@ -201,6 +268,26 @@ describe("in trouble", { timeout: 300_000 }, () => {
     field = "env";
     await isShown("env");
     assert.deepEqual(await violations(page), []);
+    assert.deepEqual(complaints, []);
+    await context.close();
+  });
+
+  it("says when somebody else has changed what is being edited", async () => {
+    const { page, complaints, context } = await openTab(browser, fleet.api.url, { still: true });
+    await visit(page, "#/deploy/web");
+    const notice = page.getByText("web was changed by somebody else since you began.");
+    await page.getByLabel("Image", { exact: true }).fill("mine:1");
+    assert.equal(await notice.count(), 0);
+    await fleet.api.send("PUT", "/workloads/web/scale", { replicas: 3 });
+    await notice.waitFor();
+    assert.equal(await page.getByLabel("Image", { exact: true }).inputValue(), "mine:1");
+    assert.deepEqual(await violations(page), []);
+    await page.getByRole("button", { name: "Begin anew" }).click();
+    await notice.waitFor({ state: "detached" });
+    assert.equal(await page.getByLabel("Replicas").inputValue(), "3");
+    assert.equal(await page.getByLabel("Image", { exact: true }).inputValue(), IMAGE);
+    await fleet.api.send("PUT", "/workloads/web/scale", { replicas: 2 });
+    await fleet.api.ready("web", 2);
     assert.deepEqual(complaints, []);
     await context.close();
   });

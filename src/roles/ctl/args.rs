@@ -128,6 +128,11 @@ Examples:
   kube-lite ctl rollout undo hello"
     )]
     Rollout(RolloutCommand),
+    /// Print a link to the dashboard; where one has to sign in, it does that, once
+    #[command(after_help = "\
+What is done there is done with your own role. The link is good for five minutes; the browser stays
+signed in for at most twelve hours, and no longer than your token is good.")]
+    Dashboard,
     /// Who may use the cluster: tokens for people, and for machines to join
     #[command(
         subcommand,

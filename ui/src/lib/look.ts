@@ -123,3 +123,34 @@ export function slotsOf(workload: Workload, instances: readonly Instance[]): Slo
   for (let replica = 0; slots.size < workload.desired; replica += 1) slot(replica);
   return [...slots.values()].sort((a, b) => a.replica - b.replica);
 }
+
+/** How many are how: where there are too many to be shown one by one. */
+export interface Part {
+  part: Look | "old" | "missing";
+  many: number;
+}
+
+const PARTS = [
+  "ready",
+  "old",
+  "done",
+  "starting",
+  "unhealthy",
+  "pending",
+  "lost",
+  "stopping",
+] as const;
+
+export function partsOf(workload: Workload, instances: readonly Instance[]): Part[] {
+  const counts = new Map<Part["part"], number>([["done", workload.done]]);
+  for (const instance of instances) {
+    if (isOver(instance)) continue;
+    const look = lookOf(instance);
+    const part = look === "ready" && instance.revision !== workload.revision ? "old" : look;
+    counts.set(part, (counts.get(part) ?? 0) + 1);
+  }
+  const parts: Part[] = PARTS.map((part) => ({ part, many: counts.get(part) ?? 0 }));
+  const there = parts.reduce((sum, { part, many }) => sum + (part === "stopping" ? 0 : many), 0);
+  parts.push({ part: "missing", many: Math.max(0, workload.desired - there) });
+  return parts.filter(({ many }) => many > 0);
+}

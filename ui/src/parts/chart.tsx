@@ -1,6 +1,7 @@
 // Desired against ready over the last minutes.
 
 import { age, number } from "../lib/format.ts";
+import { scaleOf } from "../lib/scale.ts";
 import { usePoints, useSecond } from "../state/hooks.ts";
 import type { Point } from "../state/store.ts";
 
@@ -17,26 +18,44 @@ export function Chart({ of, label }: { of: string; label: string }) {
   const last = points.at(-1);
   if (!last) return null;
   const now = Date.now();
-  const most = Math.max(1, ...points.map((point) => Math.max(point.desired, point.ready)));
   const known = now - (points[0]?.at ?? now);
   const span = Math.min(LONGEST_MS, Math.max(SHORTEST_MS, known));
+  // What was before the chart begins, and held until then, is its beginning.
+  const first = points.findLastIndex((point) => point.at <= now - span);
+  const seen = points.slice(Math.max(0, first));
+  const values = seen.flatMap((point) => [point.desired, point.ready]);
+  const scale = scaleOf(Math.min(...values), Math.max(...values));
+  const cut = scale.from > 0;
   const x = (at: number) => Math.max(0, WIDTH - ((now - at) / span) * WIDTH);
-  const y = (value: number) => HEIGHT - (value / most) * (HEIGHT - TOP);
-  const ready = steps(points, now, x, (point) => y(point.ready));
-  const desired = steps(points, now, x, (point) => y(point.desired));
-  const from = x(points[0]?.at ?? now).toFixed(1);
+  const y = (value: number) =>
+    HEIGHT - ((value - scale.from) / (scale.to - scale.from)) * (HEIGHT - TOP);
+  const ready = steps(seen, now, x, (point) => y(point.ready));
+  const desired = steps(seen, now, x, (point) => y(point.desired));
+  const from = x(seen[0]?.at ?? now).toFixed(1);
   return (
     <figure className="chart">
-      <svg
-        viewBox={`0 0 ${WIDTH} ${HEIGHT + 1}`}
-        preserveAspectRatio="none"
-        role="img"
-        aria-label={`${label}: ${last.ready} of ${last.desired} ready now`}
-      >
-        <path className="chart-area" d={`${ready}L${WIDTH} ${HEIGHT}L${from} ${HEIGHT}Z`} />
-        <path className="chart-ready" d={ready} />
-        <path className="chart-desired" d={desired} />
-      </svg>
+      <div className="chart-box">
+        <svg
+          viewBox={`0 0 ${WIDTH} ${HEIGHT + 1}`}
+          preserveAspectRatio="none"
+          role="img"
+          aria-label={`${label}: ${last.ready} of ${last.desired} ready now`}
+        >
+          <path className="chart-base" d={`M0 ${HEIGHT}H${WIDTH}`} />
+          {/* Filled from nothing up, or not at all. */}
+          {!cut && (
+            <path className="chart-area" d={`${ready}L${WIDTH} ${HEIGHT}L${from} ${HEIGHT}Z`} />
+          )}
+          <path className="chart-ready" d={ready} />
+          <path className="chart-desired" d={desired} />
+        </svg>
+        {cut && (
+          <span className="chart-scale" aria-hidden="true">
+            <span>{number(scale.to)}</span>
+            <span>{number(scale.from)}</span>
+          </span>
+        )}
+      </div>
       <figcaption>
         <span className="key-ready">ready {number(last.ready)}</span>
         <span className="key-desired">wanted {number(last.desired)}</span>
@@ -56,7 +75,6 @@ function steps(
   let path = "";
   for (const [index, point] of points.entries()) {
     const until = x(points[index + 1]?.at ?? now);
-    if (until <= 0 && index + 1 < points.length) continue;
     path += `${path ? "L" : "M"}${x(point.at).toFixed(1)} ${y(point).toFixed(1)}`;
     path += `L${until.toFixed(1)} ${y(point).toFixed(1)}`;
   }

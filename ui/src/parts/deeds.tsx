@@ -6,6 +6,7 @@ import { ctl } from "../lib/ctl.ts";
 import { count } from "../lib/format.ts";
 import { go, link } from "../lib/router.ts";
 import { ask } from "../state/http.ts";
+import { type Role, useMay } from "../state/session.ts";
 import type { ClusterNode, Workload } from "../state/types.ts";
 import { type Deed, Dialog, type Done } from "./dialog.tsx";
 
@@ -13,22 +14,50 @@ const send = (method: string, path: string, body?: unknown) => ask<Done>(method,
 
 const at = (name: string, rest = "") => `/workloads/${encodeURIComponent(name)}${rest}`;
 
+/** A button for those whose role may do what it does; others see that there is such a thing. */
+function Able({
+  needs,
+  className,
+  onClick,
+  children,
+}: {
+  needs: Role;
+  className: string;
+  onClick: () => void;
+  children: React.ReactNode;
+}) {
+  const may = useMay(needs);
+  return (
+    <button
+      type="button"
+      className={className}
+      disabled={!may}
+      title={may ? undefined : `This takes the role ${needs}`}
+      onClick={onClick}
+    >
+      {children}
+    </button>
+  );
+}
+
 /** A button that asks first. */
 export function DeedButton({
   deed,
   children,
   className = "button",
+  needs = "operator",
 }: {
   deed: () => Deed;
   children: React.ReactNode;
   className?: string;
+  needs?: Role;
 }) {
   const [open, setOpen] = useState<Deed>();
   return (
     <>
-      <button type="button" className={className} onClick={() => setOpen(deed())}>
+      <Able needs={needs} className={className} onClick={() => setOpen(deed())}>
         {children}
-      </button>
+      </Able>
       {open && <Dialog {...open} onClose={() => setOpen(undefined)} />}
     </>
   );
@@ -134,9 +163,9 @@ export function ScaleButton({ workload }: { workload: Workload }) {
   const change = (wanted ?? workload.desired) - workload.desired;
   return (
     <>
-      <button type="button" className="button" onClick={show}>
+      <Able needs="operator" className="button" onClick={show}>
         Scale
-      </button>
+      </Able>
       {open && (
         <Dialog
           title={`Scale ${name}`}
@@ -206,9 +235,9 @@ export function RollButton({ workload }: { workload: Workload }) {
   const { strategy } = workload.spec;
   return (
     <>
-      <button type="button" className="button" onClick={show}>
+      <Able needs="operator" className="button" onClick={show}>
         Roll
-      </button>
+      </Able>
       {open && (
         <Dialog
           title={`Roll ${name} to another image`}

@@ -1,7 +1,7 @@
 // What was decided and why, newest first.
 
-import { memo } from "react";
-import { clock } from "../lib/format.ts";
+import { memo, useMemo } from "react";
+import { clock, count } from "../lib/format.ts";
 import { link } from "../lib/router.ts";
 import type { ClusterEvent } from "../state/types.ts";
 
@@ -44,7 +44,9 @@ function Message({ event }: { event: ClusterEvent }) {
   if (event.instance) places[event.instance] = link("instances", event.instance);
   const words = event.message.split(/([a-z0-9][a-z0-9-]*)/);
   return words.map((word, index) => {
-    const place = index % 2 === 1 && Object.hasOwn(places, word) ? places[word] : undefined;
+    // `web` in `registry/web` or `demo:web` is a part of another word.
+    const whole = index % 2 === 1 && !/[:/.@_-]$/.test(words[index - 1] ?? "");
+    const place = whole && Object.hasOwn(places, word) ? places[word] : undefined;
     return place ? (
       // biome-ignore lint/suspicious/noArrayIndexKey: words do not move
       <a key={index} href={place}>
@@ -63,5 +65,28 @@ export function EventList({ events, label }: { events: readonly ClusterEvent[]; 
         <EventRow key={event.seq} event={event} />
       ))}
     </ol>
+  );
+}
+
+/** The newest of those that something is about, and where the others are. */
+export function LatestEvents(props: {
+  /** In order. */
+  events: readonly ClusterEvent[];
+  most: number;
+  label: string;
+  all: string;
+}) {
+  const { events, most, label, all } = props;
+  const latest = useMemo(() => events.slice(-most).reverse(), [events, most]);
+  if (latest.length === 0) return <p className="node-empty">Nothing lately.</p>;
+  return (
+    <>
+      <EventList events={latest} label={label} />
+      {events.length > most && (
+        <p className="more">
+          <a href={all}>{count(events.length - most, "older event")}</a>
+        </p>
+      )}
+    </>
   );
 }

@@ -2,8 +2,8 @@
 // that is wanted, and what is in it.
 
 import { memo } from "react";
-import { count } from "../lib/format.ts";
-import { lookOf, type Slot, sentenceOf, slotsOf } from "../lib/look.ts";
+import { count, number } from "../lib/format.ts";
+import { lookOf, type Part, partsOf, type Slot, sentenceOf, slotsOf } from "../lib/look.ts";
 import { link } from "../lib/router.ts";
 import type { Instance, Workload } from "../state/types.ts";
 
@@ -28,7 +28,9 @@ export function inWords(workload: Workload): string {
 
 export const Strip = memo(function Strip({ workload, instances }: Props) {
   const label = `${count(workload.desired, "replica")} wanted: ${inWords(workload)}`;
-  if (workload.desired > SLOTS_AT_MOST) return <Bar workload={workload} label={label} />;
+  if (workload.desired > SLOTS_AT_MOST) {
+    return <Bar workload={workload} instances={instances} label={label} />;
+  }
   return (
     <span className="strip" role="img" aria-label={label} title={label}>
       {slotsOf(workload, instances).map((slot) => (
@@ -49,25 +51,46 @@ function Place({ slot }: { slot: Slot }) {
   );
 }
 
-function Bar({ workload, label }: { workload: Workload; label: string }) {
-  const { desired, ready, done, running, pending } = workload;
-  const part = (of: number) => ({ flexGrow: Math.max(0, of) });
-  const rest = desired - ready - done - Math.max(0, running - ready) - pending;
+/** As many of a kind as there are, side by side. */
+export function Bar({ workload, instances, label }: Props & { label: string }) {
   return (
     <span className="bar" role="img" aria-label={label} title={label}>
-      <span className="look-ready" style={part(ready)} />
-      <span className="look-done" style={part(done)} />
-      <span className="look-starting" style={part(running - ready)} />
-      <span className="look-pending" style={part(pending)} />
-      <span style={part(rest)} />
+      {partsOf(workload, instances).map(({ part, many }) => (
+        <span key={part} className={`look-${part}`} style={{ flexGrow: many }} />
+      ))}
     </span>
+  );
+}
+
+const WORDS: Partial<Record<Part["part"], string>> = {
+  old: "ready, of the old revision",
+  pending: "coming up",
+  missing: "not there yet",
+};
+
+/** What the parts of the bar are. */
+function Key({ workload, instances }: Props) {
+  return (
+    <ul className="legend" aria-label="How many are how">
+      {partsOf(workload, instances).map(({ part, many }) => (
+        <li key={part}>
+          <span className={`tile look-${part}`} aria-hidden="true" />
+          <b>{number(many)}</b> {WORDS[part] ?? part}
+        </li>
+      ))}
+    </ul>
   );
 }
 
 /** The same, large, with links: replica by replica. */
 export function Places({ workload, instances }: Props) {
   if (workload.desired > SLOTS_AT_MOST) {
-    return <Strip workload={workload} instances={instances} />;
+    return (
+      <div className="places-many">
+        <Strip workload={workload} instances={instances} />
+        <Key workload={workload} instances={instances} />
+      </div>
+    );
   }
   return (
     <ol className="places" aria-label="Replicas">

@@ -55,9 +55,18 @@ export function Uptime({ instance }: { instance: Instance }) {
 const CHIPS_AT_MOST = 12;
 
 /** Tiles as one stop of the Tab key; the arrow keys go from one to the next. */
-export function Tiles({ instances, label }: { instances: readonly Instance[]; label: string }) {
+export function Tiles({
+  instances,
+  label,
+  dense = false,
+}: {
+  instances: readonly Instance[];
+  label: string;
+  /** Squares, however few. */
+  dense?: boolean;
+}) {
   const group = useRef<HTMLDivElement>(null);
-  const Each = instances.length > CHIPS_AT_MOST ? Tile : Chip;
+  const Each = dense || instances.length > CHIPS_AT_MOST ? Tile : Chip;
   return (
     // biome-ignore lint/a11y/useSemanticElements: a group of links is no fieldset
     <div

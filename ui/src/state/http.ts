@@ -39,7 +39,7 @@ export async function refusalOf(response: Response): Promise<Refusal> {
 }
 
 export async function ask<T>(method: string, path: string, body?: unknown): Promise<T> {
-  const init: RequestInit = { method, cache: "no-store", credentials: "omit" };
+  const init: RequestInit = { method, cache: "no-store", credentials: "same-origin" };
   if (body !== undefined) {
     init.headers = { "content-type": "application/json" };
     init.body = typeof body === "string" ? body : JSON.stringify(body);

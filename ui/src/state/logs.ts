@@ -19,6 +19,9 @@ interface Said {
   line?: string;
   /** Instead of a line: why there are no more of this instance. */
   ended?: string;
+  /** Instead of all that: so many instances are not read, as others are. */
+  unread?: number;
+  readAtOnce?: number;
 }
 
 const LINES_KEPT = 20_000;
@@ -30,6 +33,9 @@ export type LogState = "reading" | "following" | "ended" | { refused: string };
 export interface LogView {
   lines: readonly LogLine[];
   dropped: number;
+  /** Instances that wait until others have been read. */
+  unread: number;
+  readAtOnce: number;
   state: LogState;
 }
 
@@ -46,6 +52,8 @@ export function readLogs(query: LogQuery, tell: (view: LogView) => void): () => 
   const lastAt = new Map<string, string>();
   let lines: LogLine[] = [];
   let dropped = 0;
+  let unread = 0;
+  let readAtOnce = 0;
   let number = 0;
   let state: LogState = "reading";
   let frame = 0;
@@ -55,7 +63,7 @@ export function readLogs(query: LogQuery, tell: (view: LogView) => void): () => 
     if (frame !== 0 || stop.signal.aborted) return;
     frame = requestAnimationFrame(() => {
       frame = 0;
-      tell({ lines, dropped, state });
+      tell({ lines, dropped, unread, readAtOnce, state });
     });
   };
 
@@ -65,6 +73,11 @@ export function readLogs(query: LogQuery, tell: (view: LogView) => void): () => 
       said = JSON.parse(text) as Said;
     } catch {
       return; // cut off in the middle, by the end of the connection
+    }
+    if (said.unread !== undefined) {
+      unread = said.unread;
+      readAtOnce = said.readAtOnce ?? 0;
+      return;
     }
     const { instance } = said;
     const stream = said.ended === undefined ? (said.stream ?? "stdout") : "note";
@@ -90,6 +103,7 @@ export function readLogs(query: LogQuery, tell: (view: LogView) => void): () => 
       return;
     }
     state = follow ? "following" : "reading";
+    unread = 0;
     changed();
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";

@@ -11,8 +11,9 @@ import type {
   Workload,
 } from "./types.ts";
 
-/** Refused: the scheduler is there, and does not let this page see anything. */
-export type Connection = "connecting" | "live" | "stale" | "refused";
+/** Signed out: the scheduler is there, and wants to know who looks. Refused: it is there, and
+ * does not let this page see anything. */
+export type Connection = "connecting" | "live" | "stale" | "signed-out" | "refused";
 
 /** Desired and ready at a time, for the charts. */
 export interface Point {
@@ -45,12 +46,14 @@ export class Store {
   connection: Connection = "connecting";
   /** What the scheduler says to that, if it says why. */
   connectionWhy: string | undefined;
-  /** When the connection came to be as it is; page time, milliseconds. */
-  connectionSince = performance.now();
+  /** When the scheduler was last heard; page time, milliseconds. */
+  private lastHeard = performance.now();
   cluster = "";
   epoch = 0;
   version = "";
+  /** When the stream began: how many there were, and how many of them the page was told of. */
   instancesTotal = 0;
+  instancesTold = 0;
   events: readonly ClusterEvent[] = NOTHING;
   eventsMissed = false;
   /** The last event that was heard of; where the stream goes on. */
@@ -160,11 +163,15 @@ export class Store {
     this.epoch = state.epoch;
     this.version = state.version;
     this.instancesTotal = state.instancesTotal;
+    this.instancesTold = state.instances.length;
     const known = [...this.nodes.keys()].filter((id) => !state.nodes.some((n) => n.id === id));
     const names = new Set(state.workloads.map((workload) => workload.spec.name));
     const ids = new Set(state.instances.map((instance) => instance.id));
     const resumed = state.resumed && this.events.length > 0;
-    if (!resumed) this.events = NOTHING;
+    if (!resumed) {
+      this.events = NOTHING;
+      this.eventsMissed = false;
+    }
     this.apply({
       ...state,
       nodesGone: known,
@@ -228,9 +235,16 @@ export class Store {
     this.wake();
   }
 
+  /** The scheduler has just spoken. */
+  hear(): void {
+    this.lastHeard = performance.now();
+  }
+
+  /** The time of which something is known: when the scheduler was last heard, page time. */
+  knownUntil = (): number => this.lastHeard;
+
   setConnection(connection: Connection, why?: string): void {
     if (this.connection === connection && this.connectionWhy === why) return;
-    if (this.connection !== connection) this.connectionSince = performance.now();
     this.connection = connection;
     this.connectionWhy = why;
     this.touch("connection");
@@ -281,9 +295,8 @@ export class Store {
     const last = points.at(-1);
     if (last && last.desired === desired && last.ready === ready) return;
     points.push({ at: now, desired, ready });
-    while (points.length > POINTS_KEPT || (points[1]?.at ?? now) < now - CHART_SPAN_MS) {
-      points.shift();
-    }
+    while ((points[1]?.at ?? now) < now - CHART_SPAN_MS) points.shift();
+    if (points.length > POINTS_KEPT) this.series.set(key, thinned(points));
     this.touch(`series:${key}`);
   }
 
@@ -327,6 +340,17 @@ export class Store {
       for (const listener of due) listener();
     });
   }
+}
+
+/** With fewer points in its older half: of two, the one with fewer ready, which says more. */
+export function thinned(points: readonly Point[]): Point[] {
+  const half = Math.floor(points.length / 2);
+  const left: Point[] = [];
+  for (let at = 0; at < half; at += 2) {
+    const [one, other] = [points[at], at + 1 < half ? points[at + 1] : undefined];
+    if (one) left.push(other && other.ready < one.ready ? { ...other, at: one.at } : one);
+  }
+  return [...left, ...points.slice(half)];
 }
 
 function add(index: Map<string, Set<string>>, key: string, id: string): void {

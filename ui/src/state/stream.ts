@@ -1,21 +1,34 @@
 // The one connection of the page: server-sent events that fill the store. It
 // notices when nothing is heard any more, says so, and comes back by itself.
 
-import { api, type Refusal, refusalOf } from "./http.ts";
+import { api, Refusal, refusalOf } from "./http.ts";
+import { forgetSession, learn } from "./session.ts";
 import type { Store } from "./store.ts";
 import type { Changes, ClusterState } from "./types.ts";
 
-/** The scheduler speaks every 3 s at least; silence for so long is a lost connection. */
-const SILENCE_MS = 8_000;
+/** The scheduler speaks every 3 s at least; after so long without a word, it is not heard. */
+const SILENCE_MS = 5_000;
+/** Then the connection gets so much longer to speak again, before another one is tried. */
+const GRACE_MS = 3_000;
+/** A connection that ended and is back so soon (networks change) is no news. */
+const DOUBT_MS = 1_500;
 const RETRY_MS = [500, 1_000, 2_000, 3_000];
 /** A page that nobody sees gives its connection back: a browser has six per server. */
 const HIDDEN_MS = 60_000;
 
+let again = () => {};
+
+/** Asks anew, as after signing in. */
+export const reconnect = (): void => again();
+
+type Timer = ReturnType<typeof setTimeout> | undefined;
+
 export function follow(store: Store): () => void {
   let source: EventSource | undefined;
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  let silence: ReturnType<typeof setTimeout> | undefined;
-  let hidden: ReturnType<typeof setTimeout> | undefined;
+  let timer: Timer;
+  let silence: Timer;
+  let doubt: Timer;
+  let hidden: Timer;
   let probe: AbortController | undefined;
   let failures = 0;
 
@@ -28,12 +41,32 @@ export function follow(store: Store): () => void {
     clearTimeout(silence);
   };
 
+  const stale = (why?: string) => {
+    clearTimeout(doubt);
+    doubt = undefined;
+    store.setConnection("stale", why);
+  };
+
+  /** However the page then tries to get back, from now on it has only so long to be silent. */
+  const doubted = () => {
+    doubt ??= setTimeout(stale, DOUBT_MS);
+  };
+
   const lost = (why?: string) => {
     close();
-    // One that is back at once (networks change) is no news.
-    if (failures > 0 || why) store.setConnection("stale", why);
+    if (failures > 0 || why) stale(why);
+    else doubted();
     timer = setTimeout(open, RETRY_MS[Math.min(failures, RETRY_MS.length - 1)]);
     failures += 1;
+  };
+
+  /** Nothing comes, and the connection has not ended either: its other end may be gone. */
+  const listen = () => {
+    clearTimeout(silence);
+    silence = setTimeout(() => {
+      stale();
+      silence = setTimeout(lost, GRACE_MS);
+    }, SILENCE_MS);
   };
 
   /** It never began: perhaps the scheduler says why. */
@@ -46,7 +79,13 @@ export function follow(store: Store): () => void {
     if (signal.aborted) return;
     if (refusal?.status === 401 || refusal?.status === 403) {
       close();
-      store.setConnection("refused", refusal.message);
+      clearTimeout(doubt);
+      doubt = undefined;
+      const needed = refusal.status === 401;
+      if (needed) forgetSession();
+      // That nothing was shown yet is no news to who is about to sign in.
+      const why = refusal.reason === "NoCredentials" ? undefined : refusal.message;
+      store.setConnection(needed ? "signed-out" : "refused", why);
     } else {
       lost(refusal?.message);
     }
@@ -54,8 +93,10 @@ export function follow(store: Store): () => void {
 
   const heard = () => {
     failures = 0;
-    clearTimeout(silence);
-    silence = setTimeout(lost, SILENCE_MS);
+    clearTimeout(doubt);
+    doubt = undefined;
+    listen();
+    store.hear();
     store.setConnection("live");
   };
 
@@ -64,7 +105,7 @@ export function follow(store: Store): () => void {
     const since = store.lastEvent;
     const opened = new EventSource(api(`/stream${since === undefined ? "" : `?since=${since}`}`));
     source = opened;
-    silence = setTimeout(lost, SILENCE_MS);
+    silence = setTimeout(lost, SILENCE_MS + GRACE_MS);
     let begun = false;
     opened.addEventListener("state", (message) => {
       begun = true;
@@ -79,6 +120,18 @@ export function follow(store: Store): () => void {
       if (begun) lost();
       else void failed();
     });
+    void who();
+  };
+
+  /** Another one may be signed in than before. */
+  const who = async (): Promise<void> => {
+    try {
+      await learn();
+    } catch (error) {
+      // Who is not let in hears it from the stream; else it is asked again.
+      const refused = error instanceof Refusal && error.status >= 400 && error.status < 500;
+      if (!refused && source !== undefined) setTimeout(who, RETRY_MS.at(-1));
+    }
   };
 
   const seen = () => {
@@ -86,21 +139,23 @@ export function follow(store: Store): () => void {
     if (document.visibilityState === "hidden") {
       hidden = setTimeout(() => {
         close();
+        clearTimeout(doubt);
+        doubt = undefined;
         store.setConnection("connecting");
       }, HIDDEN_MS);
-    } else if (source === undefined && timer !== undefined) {
-      failures = 0;
-      open();
     } else if (source === undefined) {
+      failures = 0;
       open();
     }
   };
 
   document.addEventListener("visibilitychange", seen);
+  again = open;
   open();
   return () => {
     document.removeEventListener("visibilitychange", seen);
     clearTimeout(hidden);
+    clearTimeout(doubt);
     close();
   };
 }

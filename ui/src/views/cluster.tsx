@@ -25,6 +25,7 @@ import {
   useWorkloadNames,
   useWorkloadsByNeed,
 } from "../state/hooks.ts";
+import { useMay } from "../state/session.ts";
 import { type Totals, WHOLE } from "../state/store.ts";
 import type { ClusterEvent, ClusterNode } from "../state/types.ts";
 
@@ -59,11 +60,15 @@ function Headline() {
   const { nodes, alive, workloads, ready, done, desired, short } = totals;
   return (
     <section className="headline" aria-label="The cluster as a whole">
-      <div>
-        <h1 aria-live="polite">{sentenceOf(totals)}</h1>
+      <h1 aria-live="polite">{sentenceOf(totals)}</h1>
+      <div className="headline-row">
         <dl className="facts">
           <Fact name="wanted" value={desired} />
-          <Fact name="ready" value={ready + done} tone={short === 0 ? "good" : "bad"} />
+          <Fact
+            name="ready"
+            value={ready + done}
+            tone={short > 0 ? "bad" : desired > 0 ? "good" : undefined}
+          />
           <Fact name={workloads === 1 ? "workload" : "workloads"} value={workloads} />
           <Fact
             name={nodes === 1 ? "node alive" : "nodes alive"}
@@ -72,8 +77,8 @@ function Headline() {
             tone={alive === nodes ? undefined : "bad"}
           />
         </dl>
+        {workloads > 0 && <Chart of={WHOLE} label="All replicas" />}
       </div>
-      {workloads > 0 && <Chart of={WHOLE} label="All replicas" />}
     </section>
   );
 }
@@ -99,6 +104,7 @@ function Fact(props: {
 /** The first thing a newcomer sees. */
 function NothingWanted() {
   const { alive } = useTotals();
+  const may = useMay("operator");
   return (
     <section className="welcome">
       <h2>Say what you want; it is kept running.</h2>
@@ -108,14 +114,16 @@ function NothingWanted() {
         on {alive > 0 ? `the ${count(alive, "node")} below` : "its nodes, once there are some"}. Try
         it: deploy the sample, then <code>docker kill</code> one of its containers, and look here.
       </p>
-      <p>
-        <a className="button primary" href={link("deploy", undefined, { sample: "hello" })}>
-          Deploy the sample, hello
-        </a>{" "}
-        <a className="button" href={link("deploy")}>
-          Deploy something else
-        </a>
-      </p>
+      {may && (
+        <p className="deeds">
+          <a className="button primary" href={link("deploy", undefined, { sample: "hello" })}>
+            Deploy the sample, hello
+          </a>
+          <a className="button" href={link("deploy")}>
+            Deploy something else
+          </a>
+        </p>
+      )}
       <Command text={ctl("deploy", "-f", "examples/hello.json")} label="or in a terminal" />
     </section>
   );
@@ -153,6 +161,7 @@ function Workloads() {
           <WorkloadRow key={name} name={name} />
         ))}
       </ul>
+      {shown.length === 0 && <p className="node-empty">None is called like that.</p>}
       {shown.length > ROWS_AT_FIRST && (
         <button type="button" className="button quiet small" onClick={() => setAll(!all)}>
           {all ? "Those in need first" : `${count(shown.length - ROWS_AT_FIRST, "more workload")}`}
@@ -221,12 +230,29 @@ function Nodes() {
           <Command text={`kube-lite agent --scheduler ${location.origin}`} />
         </div>
       )}
+      {ids.length > 0 && shown.length === 0 && (
+        <p className="node-empty">None is called like that.</p>
+      )}
+      <Untold />
       <div className={ids.length > BEATING_AT_MOST ? "nodes many" : "nodes"}>
         {shown.map((id) => (
           <NodeCard key={id} id={id} />
         ))}
       </div>
     </section>
+  );
+}
+
+/** A page is told of so many instances; the numbers count all of them. */
+function Untold() {
+  useTotals();
+  const { instancesTold: told, instancesTotal: total } = store;
+  if (total <= told) return null;
+  return (
+    <p className="page-why">
+      This page shows {number(told)} of {number(total)} instances; the numbers above count all. For
+      the others: <code>kube-lite ctl instances</code>.
+    </p>
   );
 }
 
@@ -311,7 +337,8 @@ function Pulse({ id, dead }: { id: string; dead: boolean }) {
 
 function Silence({ heard, dead }: { heard: number; dead: boolean }) {
   useSecond();
-  const silent = performance.now() - heard;
+  // While the scheduler is not heard, nobody knows about its nodes.
+  const silent = store.knownUntil() - heard;
   const words = silent < 4_500 && !dead ? "heard" : `silent ${age(silent)}`;
   return (
     <>

@@ -7,8 +7,9 @@ import { type Draft, draftOf, specOf } from "../lib/draft.ts";
 import { go, link, usePlace } from "../lib/router.ts";
 import { Command } from "../parts/copy.tsx";
 import { SpecForm } from "../parts/specform.tsx";
-import { store } from "../state/hooks.ts";
+import { store, useWorkload } from "../state/hooks.ts";
 import { ask, Refusal } from "../state/http.ts";
+import { useMay } from "../state/session.ts";
 import type { Spec } from "../state/types.ts";
 
 const HELLO: Spec = {
@@ -31,6 +32,11 @@ export function DeployPage({ name }: { name: string }) {
   const [refusal, setRefusal] = useState<Refusal>();
   const [warnings, setWarnings] = useState<{ id: string; warnings: string[] }>();
   const [busy, setBusy] = useState(false);
+  const may = useMay("operator");
+  /** What the form began with; somebody else may deploy meanwhile. */
+  const [base, setBase] = useState(start);
+  const now = useWorkload(name)?.spec;
+  const overtaken = !busy && now !== undefined && JSON.stringify(now) !== JSON.stringify(base);
   const form = useRef<HTMLFormElement>(null);
   const shown = json ?? JSON.stringify(specOf(draft), null, 2);
 
@@ -105,6 +111,26 @@ export function DeployPage({ name }: { name: string }) {
           </button>
         </div>
       </header>
+      {overtaken && (
+        <div className="panel overtaken" role="status">
+          <p>
+            {name} was changed by somebody else since you began. What you deploy from here takes
+            that back.
+          </p>
+          <button
+            type="button"
+            className="button"
+            onClick={() => {
+              setBase(now);
+              setDraft(draftOf(now));
+              setJson(undefined);
+              setRefusal(undefined);
+            }}
+          >
+            Begin anew with what is wanted now
+          </button>
+        </div>
+      )}
       <form ref={form} onSubmit={submit} noValidate>
         {json === undefined ? (
           <SpecForm draft={draft} change={setDraft} refusal={refusal} fixedName={name !== ""} />
@@ -117,12 +143,13 @@ export function DeployPage({ name }: { name: string }) {
           </p>
         )}
         <div className="form-end">
-          <button type="submit" className="button primary" disabled={busy}>
+          <button type="submit" className="button primary" disabled={busy || !may}>
             {name ? "Deploy the change" : "Deploy"}
           </button>
           <a className="button" href={name ? link("workloads", name) : link("")}>
             Cancel
           </a>
+          {!may && <p className="page-why">To deploy takes the role operator.</p>}
         </div>
       </form>
       <Command text={ctlDeploy(shown)} label="the same in a terminal" />

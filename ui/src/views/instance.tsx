@@ -4,7 +4,7 @@ import { useMemo } from "react";
 import { lookOf, stateOf } from "../lib/look.ts";
 import { link } from "../lib/router.ts";
 import { Command } from "../parts/copy.tsx";
-import { EventList } from "../parts/events.tsx";
+import { LatestEvents } from "../parts/events.tsx";
 import { Uptime } from "../parts/tile.tsx";
 import { useEvents, useInstance, useNode } from "../state/hooks.ts";
 
@@ -12,20 +12,18 @@ export function InstancePage({ id }: { id: string }) {
   const instance = useInstance(id);
   const node = useNode(instance?.nodeId ?? "");
   const events = useEvents();
-  const its = useMemo(
-    () =>
-      events
-        .filter((event) => event.instance === id)
-        .slice(-100)
-        .reverse(),
-    [events, id],
-  );
+  const its = useMemo(() => events.filter((event) => event.instance === id), [events, id]);
   const story = (
     <section className="panel" aria-labelledby="its-story">
       <div className="panel-head">
         <h2 id="its-story">Its life</h2>
       </div>
-      <EventList events={its} label={`What happened to ${id}`} />
+      <LatestEvents
+        events={its}
+        most={100}
+        label={`What happened to ${id}`}
+        all={link("timeline", undefined, { with: id })}
+      />
     </section>
   );
   if (!instance) {

@@ -10,7 +10,7 @@ import { type LogLine, type LogView, readLogs } from "../state/logs.ts";
 
 const TAILS = [100, 1_000, 10_000];
 const HUES = 8;
-const NO_LINES: LogView = { lines: [], dropped: 0, state: "reading" };
+const NO_LINES: LogView = { lines: [], dropped: 0, unread: 0, readAtOnce: 0, state: "reading" };
 
 export function LogsPage({ of }: { of: string }) {
   return of ? <Logs of={of} /> : <Which />;
@@ -187,6 +187,13 @@ function Logs({ of }: { of: string }) {
       <p className="log-foot" role="status">
         {typeof view.state === "object" ? view.state.refused : footOf(view, shown.length)}
       </p>
+      {view.unread > 0 && (
+        <p className="page-why">
+          {count(view.unread, "more instance")} {view.unread === 1 ? "is" : "are"} not read: at most{" "}
+          {view.readAtOnce} are at once{follow && ", as long as they are followed"}. The log of any
+          one is on its own page.
+        </p>
+      )}
       <Command
         text={ctl("logs", only ?? of, "--tail", tail, follow ? "--follow" : undefined)}
         label="the same in a terminal"

@@ -4,7 +4,7 @@ import { useMemo } from "react";
 import { age, count } from "../lib/format.ts";
 import { link } from "../lib/router.ts";
 import { cordon, DeedButton, drain, forget, uncordon } from "../parts/deeds.tsx";
-import { EventList } from "../parts/events.tsx";
+import { LatestEvents } from "../parts/events.tsx";
 import { InstanceTable } from "../parts/table.tsx";
 import {
   store,
@@ -20,14 +20,7 @@ export function NodePage({ id }: { id: string }) {
   const node = useNode(id);
   const instances = useInstancesOfNode(id);
   const events = useEvents();
-  const its = useMemo(
-    () =>
-      events
-        .filter((event) => event.node === id)
-        .slice(-100)
-        .reverse(),
-    [events, id],
-  );
+  const its = useMemo(() => events.filter((event) => event.node === id), [events, id]);
   if (!node) {
     return (
       <div className="empty">
@@ -56,13 +49,21 @@ export function NodePage({ id }: { id: string }) {
           {node.message && <p className="page-why">{node.message}</p>}
         </div>
         <div className="deeds">
-          {!node.draining && <DeedButton deed={() => drain(node)}>Drain</DeedButton>}
-          {node.schedulable ? (
-            <DeedButton deed={() => cordon(node)}>Cordon</DeedButton>
-          ) : (
-            <DeedButton deed={() => uncordon(node)}>Uncordon</DeedButton>
+          {!node.draining && (
+            <DeedButton needs="admin" deed={() => drain(node)}>
+              Drain
+            </DeedButton>
           )}
-          <DeedButton deed={() => forget(node)} className="button danger quiet">
+          {node.schedulable ? (
+            <DeedButton needs="admin" deed={() => cordon(node)}>
+              Cordon
+            </DeedButton>
+          ) : (
+            <DeedButton needs="admin" deed={() => uncordon(node)}>
+              Uncordon
+            </DeedButton>
+          )}
+          <DeedButton needs="admin" deed={() => forget(node)} className="button danger quiet">
             Forget
           </DeedButton>
         </div>
@@ -77,7 +78,12 @@ export function NodePage({ id }: { id: string }) {
         <div className="panel-head">
           <h2 id="its-story">What was decided</h2>
         </div>
-        <EventList events={its} label={`What was decided about ${id}`} />
+        <LatestEvents
+          events={its}
+          most={100}
+          label={`What was decided about ${id}`}
+          all={link("timeline", undefined, { with: id })}
+        />
       </section>
     </div>
   );
@@ -87,5 +93,5 @@ function Heard({ id }: { id: string }) {
   const heard = useHeard(id) ?? store.heard(id);
   useSecond();
   if (heard === undefined) return <>not heard since the scheduler started</>;
-  return <>heard {age(performance.now() - heard)} ago</>;
+  return <>heard {age(store.knownUntil() - heard)} ago</>;
 }

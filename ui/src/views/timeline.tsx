@@ -2,13 +2,14 @@
 
 import { useDeferredValue, useMemo, useState } from "react";
 import { ctl } from "../lib/ctl.ts";
-import { count, number } from "../lib/format.ts";
+import { clock, count, number } from "../lib/format.ts";
 import { go, link, usePlace } from "../lib/router.ts";
 import { Chart } from "../parts/chart.tsx";
 import { Command } from "../parts/copy.tsx";
 import { EventList, toneOf } from "../parts/events.tsx";
-import { useEvents, useWorkloadNames } from "../state/hooks.ts";
+import { store, useEvents, useWorkloadNames } from "../state/hooks.ts";
 import { WHOLE } from "../state/store.ts";
+import type { ClusterEvent } from "../state/types.ts";
 
 const ROWS_AT_FIRST = 150;
 
@@ -25,7 +26,7 @@ export function TimelinePage() {
   const { params } = usePlace();
   const workload = params.get("workload") ?? "";
   const [tone, setTone] = useState("");
-  const [text, setText] = useState("");
+  const [text, setText] = useState(params.get("with") ?? "");
   const [most, setMost] = useState(ROWS_AT_FIRST);
   const [held, setHeld] = useState<typeof events>();
   const wanted = useDeferredValue(text.trim().toLowerCase());
@@ -36,7 +37,9 @@ export function TimelinePage() {
         (!workload || event.workload === workload) &&
         (!tone || toneOf(event.kind) === tone) &&
         (!wanted ||
-          `${event.kind} ${event.message} ${event.instance}`.toLowerCase().includes(wanted)),
+          `${event.kind} ${event.message} ${event.instance} ${event.node}`
+            .toLowerCase()
+            .includes(wanted)),
     );
     return fits.reverse();
   }, [source, workload, tone, wanted]);
@@ -102,7 +105,9 @@ export function TimelinePage() {
       </search>
       <section className="panel" aria-label="Events">
         {found.length === 0 ? (
-          <p className="node-empty">Nothing that fits.</p>
+          <p className="node-empty">
+            {source.length === 0 ? "Nothing has happened yet." : "Nothing that fits."}
+          </p>
         ) : (
           <EventList events={found.slice(0, most)} label="Events, newest first" />
         )}
@@ -111,11 +116,32 @@ export function TimelinePage() {
             {count(found.length - most, "older event")}
           </button>
         )}
+        <Kept events={source} />
       </section>
       <Command
         text={ctl("events", ...(workload ? ["--workload", workload] : []), "--follow")}
         label="the same in a terminal"
       />
     </div>
+  );
+}
+
+/** What is not here, and why. */
+function Kept({ events }: { events: readonly ClusterEvent[] }) {
+  const [first] = events;
+  return (
+    <>
+      {store.eventsMissed && (
+        <p className="page-why">
+          Some events in between are missing: this page was cut off for too long, or too slow.
+        </p>
+      )}
+      {first && first.seq > 1 && (
+        <p className="more">
+          This is all since {clock(first.at)}. The {count(first.seq - 1, "event")} before that{" "}
+          {first.seq === 2 ? "is" : "are"} not kept here.
+        </p>
+      )}
+    </>
   );
 }

@@ -4,8 +4,9 @@ import { memo, useEffect, useMemo, useState } from "react";
 import { ctl } from "../lib/ctl.ts";
 import { diff } from "../lib/diff.ts";
 import { clock, count, number, shortImage } from "../lib/format.ts";
-import { isOpen, isOver, lookOf, standingOf } from "../lib/look.ts";
+import { isOpen, isOver, standingOf } from "../lib/look.ts";
 import { link } from "../lib/router.ts";
+import { stepsOf, waveWords } from "../lib/waves.ts";
 import { Chart } from "../parts/chart.tsx";
 import { Command } from "../parts/copy.tsx";
 import {
@@ -17,11 +18,13 @@ import {
   ScaleButton,
   undo,
 } from "../parts/deeds.tsx";
-import { EventList } from "../parts/events.tsx";
+import { EventRow, LatestEvents } from "../parts/events.tsx";
 import { inWords, Places } from "../parts/strip.tsx";
 import { InstanceTable } from "../parts/table.tsx";
+import { Tiles } from "../parts/tile.tsx";
 import { store, useEvents, useInstancesOfWorkload, useWorkload } from "../state/hooks.ts";
 import { ask } from "../state/http.ts";
+import { useMay } from "../state/session.ts";
 import type { ClusterEvent, Instance, Revision, Rollout, Workload } from "../state/types.ts";
 import { Address } from "./instance.tsx";
 
@@ -30,7 +33,6 @@ export function WorkloadPage({ name }: { name: string }) {
   const instances = useInstancesOfWorkload(name);
   const events = useEvents();
   const its = useMemo(() => events.filter((event) => event.workload === name), [events, name]);
-  const latest = useMemo(() => its.slice(-60).reverse(), [its]);
   if (!workload) return <NoWorkload name={name} leaving={instances} />;
   const standing = standingOf(workload);
   return (
@@ -77,11 +79,12 @@ export function WorkloadPage({ name }: { name: string }) {
           <h2 id="decided">What was decided, and why</h2>
           <a href={link("timeline", undefined, { workload: name })}>all of it</a>
         </div>
-        {latest.length === 0 ? (
-          <p className="node-empty">Nothing lately.</p>
-        ) : (
-          <EventList events={latest} label={`What was decided about ${name}`} />
-        )}
+        <LatestEvents
+          events={its}
+          most={60}
+          label={`What was decided about ${name}`}
+          all={link("timeline", undefined, { workload: name })}
+        />
       </section>
       <SpecPanel workload={workload} />
       <Command text={ctl("status", name, "--watch")} label="the same in a terminal" />
@@ -111,14 +114,17 @@ function NoWorkload({ name, leaving }: { name: string; leaving: readonly Instanc
 
 function Deeds({ workload }: { workload: Workload }) {
   const { name } = workload.spec;
+  const may = useMay("operator");
   return (
     <div className="deeds">
       <ScaleButton workload={workload} />
       <RollButton workload={workload} />
       <DeedButton deed={() => restart(workload)}>Restart</DeedButton>
-      <a className="button" href={link("deploy", name)}>
-        Edit
-      </a>
+      {may && (
+        <a className="button" href={link("deploy", name)}>
+          Edit
+        </a>
+      )}
       <a className="button" href={link("logs", name)}>
         Logs
       </a>
@@ -160,6 +166,9 @@ function Numbers({ workload }: { workload: Workload }) {
   );
 }
 
+/** The scheduler tells so many at most. */
+const REASONS_TOLD = 20;
+
 function Reasons({ workload }: { workload: Workload }) {
   if (workload.reasons.length === 0) return null;
   return (
@@ -175,17 +184,24 @@ function Reasons({ workload }: { workload: Workload }) {
             {why.message}
           </li>
         ))}
-        {workload.reasons.length > 8 && <li>and {workload.reasons.length - 8} more</li>}
+        {workload.reasons.length > 8 && (
+          <li>
+            and {workload.reasons.length >= REASONS_TOLD && "at least "}
+            {workload.reasons.length - 8} more
+          </li>
+        )}
       </ul>
     </section>
   );
 }
 
+type Its = readonly ClusterEvent[];
+
 interface RolloutProps {
   workload: Workload;
   rollout: Rollout;
   instances: readonly Instance[];
-  events: readonly ClusterEvent[];
+  events: Its;
 }
 
 function RolloutPanel({ workload, rollout, instances, events }: RolloutProps) {
@@ -234,7 +250,7 @@ function RolloutPanel({ workload, rollout, instances, events }: RolloutProps) {
       {open && state !== "paused" && rollout.waitingFor && (
         <p className="rollout-waits">waits for: {rollout.waitingFor}</p>
       )}
-      {open && <WaveLog events={events} />}
+      {open && <WaveLog name={workload.spec.name} events={events} total={total} />}
     </section>
   );
 }
@@ -268,27 +284,42 @@ function Side({ revision, instances }: { revision: number; instances: readonly I
       <h3>
         revision {revision} <small>{count(instances.length, "instance")}</small>
       </h3>
-      <div className="tiles dense">
-        {instances.map((instance) => (
-          <span
-            key={instance.id}
-            className={`tile look-${lookOf(instance)}`}
-            title={`${instance.id}: ${lookOf(instance)}`}
-          />
-        ))}
-      </div>
+      <Tiles instances={instances} label={`Instances of revision ${revision}`} dense />
     </div>
   );
 }
 
-function WaveLog({ events }: { events: readonly ClusterEvent[] }) {
-  const start = events.findLastIndex((event) => event.kind === "RolloutStarted");
-  const waves = events
-    .slice(Math.max(0, start))
-    .filter((event) => /Rollout|InstanceOrdered|InstanceStopping|InstanceReady/.test(event.kind))
-    .slice(-8)
-    .reverse();
-  return <EventList events={waves} label="The rollout's steps" />;
+/** With more replicas than this, its steps are told by waves. */
+const ONE_BY_ONE = 12;
+const STEPS_SHOWN = 10;
+
+function WaveLog({ name, events, total }: { name: string; events: Its; total: number }) {
+  const steps = useMemo(() => stepsOf(events, total > ONE_BY_ONE), [events, total]);
+  const shown = steps.slice(-STEPS_SHOWN).reverse();
+  return (
+    <>
+      <ol className="events" aria-label="The rollout's steps">
+        {shown.map((step) =>
+          "event" in step ? (
+            <EventRow key={step.event.seq} event={step.event} />
+          ) : (
+            <li key={step.seq} className="event tone-act">
+              <time dateTime={step.from}>{clock(step.from)}</time>
+              <span className="event-kind">wave</span>
+              <span className="event-text">{waveWords(step)}</span>
+            </li>
+          ),
+        )}
+      </ol>
+      {steps.length > shown.length && (
+        <p className="more">
+          <a href={link("timeline", undefined, { workload: name })}>
+            {count(steps.length - shown.length, "step")} before these
+          </a>
+        </p>
+      )}
+    </>
+  );
 }
 
 function Endpoints({
@@ -339,14 +370,19 @@ function Endpoints({
 const Revisions = memo(function Revisions({ workload }: { workload: Workload }) {
   const { name } = workload.spec;
   const [history, setHistory] = useState<Revision[]>([]);
+  const [trouble, setTrouble] = useState<string>();
   const [open, setOpen] = useState<number>();
   // Asked for when it may have changed, not again and again.
   const state = `${workload.revision} ${workload.rollout?.state} ${workload.rollout?.to}`;
   useEffect(() => {
     let current = true;
     ask<Revision[]>("GET", `/workloads/${encodeURIComponent(name)}/history`)
-      .then((found) => current && state && setHistory(found.reverse()))
-      .catch(() => {}); // gone meanwhile: the page says so itself
+      .then((found) => {
+        if (!current || !state) return;
+        setHistory(found.reverse());
+        setTrouble(undefined);
+      })
+      .catch((error: Error) => current && setTrouble(error.message));
     return () => {
       current = false;
     };
@@ -357,6 +393,7 @@ const Revisions = memo(function Revisions({ workload }: { workload: Workload }) 
       <div className="panel-head">
         <h2 id="revisions">Revisions</h2>
       </div>
+      {trouble && <p className="page-why">They cannot be shown as they are now: {trouble}</p>}
       <ol className="revisions">
         {history.map((revision) => (
           <li key={revision.revision} className={revision.current ? "current" : undefined}>
@@ -433,11 +470,12 @@ function TemplateDiff({ from, to }: { from: Revision; to: Revision }) {
 
 function SpecPanel({ workload }: { workload: Workload }) {
   const text = useMemo(() => JSON.stringify(workload.spec, null, 2), [workload.spec]);
+  const may = useMay("operator");
   return (
     <section className="panel" aria-labelledby="spec">
       <div className="panel-head">
         <h2 id="spec">Spec</h2>
-        <a href={link("deploy", workload.spec.name)}>edit</a>
+        {may && <a href={link("deploy", workload.spec.name)}>edit</a>}
       </div>
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls is reached by keyboard */}
       <section className="spec" tabIndex={0} aria-label="Spec as JSON">

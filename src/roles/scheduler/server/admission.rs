@@ -91,7 +91,7 @@ impl SchedulerServer {
         }
     }
 
-    fn keeper(&self) -> Result<&Arc<Keeper>, ApiError> {
+    pub(super) fn keeper(&self) -> Result<&Arc<Keeper>, ApiError> {
         self.keeper.as_ref().ok_or_else(no_identities)
     }
 }

@@ -2,7 +2,7 @@
 //! stream of lines of JSON. A browser has few connections to one server; this
 //! takes one of them, however many instances there are.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -78,40 +78,61 @@ impl Reader {
         // Read now or to their end, and read at all.
         let (mut known, mut opened) = (BTreeSet::new(), BTreeSet::new());
         let mut reading: JoinSet<End> = JoinSet::new();
-        let mut first = true;
+        // Those that were there when the reading began; and how many of all wait for their turn.
+        let mut there: Option<BTreeSet<InstanceId>> = None;
+        let (mut queue, mut outdated) = (VecDeque::new(), true);
+        let mut told_waiting = 0;
         loop {
-            let found = self.to_read(&published.borrow_and_update().state, &known);
-            for (id, agent) in found {
-                if reading.len() >= READ_AT_ONCE {
-                    break;
-                }
+            if std::mem::take(&mut outdated) {
+                queue = self.to_read(&published.borrow_and_update().state, &known);
+            }
+            let there =
+                there.get_or_insert_with(|| queue.iter().map(|(id, _)| id.clone()).collect());
+            let room = READ_AT_ONCE.saturating_sub(reading.len()).min(queue.len());
+            for (id, agent) in queue.drain(..room) {
                 known.insert(id.clone());
                 let again = !opened.insert(id.clone());
                 // Those that come later are read from their beginning.
-                let tail = match (first, again) {
-                    (true, _) => tail,
-                    (false, true) => Some(TAIL_AGAIN),
+                let tail = match (again, there.contains(&id)) {
+                    (true, _) => Some(TAIL_AGAIN),
+                    (false, true) => tail,
                     (false, false) => None,
                 };
                 reading.spawn(self.log(id, agent, tail, again));
             }
-            first = false;
+            // To who does not follow, that some wait is soon over.
+            let waiting = queue.len();
+            let is_news = self.follow || waiting == 0 || told_waiting == 0;
+            if waiting != told_waiting && is_news {
+                told_waiting = waiting;
+                if self.out.send(unread(waiting)).await.is_err() {
+                    return;
+                }
+            }
             if !self.follow && reading.is_empty() {
                 return;
             }
             tokio::select! {
                 () = self.out.reader_left() => return,
-                changed = published.changed() => if changed.is_err() { return },
+                changed = published.changed() => match changed {
+                    Ok(()) => outdated = true,
+                    Err(_) => return,
+                },
                 Some(end) = reading.join_next() => if let Ok(End::Broken(id)) = end {
                     known.remove(&id);
+                    outdated = true;
                 },
             }
         }
     }
 
     /// Instances that have a log and are not known yet, and their agents.
-    fn to_read(&self, state: &State, known: &BTreeSet<InstanceId>) -> Vec<(InstanceId, String)> {
-        let Some(cohort) = state.cohorts.get(&self.workload) else { return Vec::new() };
+    fn to_read(
+        &self,
+        state: &State,
+        known: &BTreeSet<InstanceId>,
+    ) -> VecDeque<(InstanceId, String)> {
+        let Some(cohort) = state.cohorts.get(&self.workload) else { return VecDeque::new() };
         let wanted = |id: &&InstanceId| {
             !known.contains(*id) && self.only.as_ref().is_none_or(|only| only == *id)
         };
@@ -172,6 +193,11 @@ fn with_instance(id: &InstanceId, line: &Bytes) -> Vec<u8> {
     text.extend_from_slice(line.strip_prefix(b"{").unwrap_or(b"\"line\":\"\"}"));
     text.push(b'\n');
     text
+}
+
+/// How many logs are not read, as so many others are.
+fn unread(instances: usize) -> Vec<u8> {
+    format!("{{\"unread\":{instances},\"readAtOnce\":{READ_AT_ONCE}}}\n").into_bytes()
 }
 
 /// Instead of lines: why there are no more.

@@ -29,6 +29,14 @@ pub enum Call {
     CreateToken,
     /// Take a token back.
     RevokeToken,
+    /// A code to sign a browser in with.
+    SignInCode,
+    /// A browser signs in.
+    SignIn,
+    /// Who asks.
+    Session,
+    /// A browser signs out.
+    SignOut,
     /// Create or change a workload.
     Deploy,
     /// All workloads.
@@ -88,7 +96,7 @@ const MIB: usize = 1 << 20;
 
 /// Everything the scheduler can be asked.
 pub const ROUTES: &[Route<Call>] = {
-    use Access::{Admin, Agent, Joiner, Operator, Public, Renewal, Viewer};
+    use Access::{Admin, Agent, Joiner, Operator, Public, Renewal, Token, Viewer};
     use Method as M;
     &[
         Route::new(M::GET, "/", Call::Page, Public, "The dashboard; to curl: what this is and where to look"),
@@ -137,6 +145,23 @@ pub const ROUTES: &[Route<Call>] = {
         )
         .body(4 * KIB),
         Route::new(M::DELETE, "/tokens/{id}", Call::RevokeToken, Admin, "Takes a token back"),
+        Route::new(
+            M::POST,
+            "/session/code",
+            Call::SignInCode,
+            Token,
+            "Makes a code that signs a browser in, once, with the caller's own role",
+        ),
+        Route::new(
+            M::POST,
+            "/session",
+            Call::SignIn,
+            Public,
+            "Signs a browser in: a code becomes a session, in a cookie",
+        )
+        .body(4 * KIB),
+        Route::new(M::GET, "/session", Call::Session, Viewer, "Who asks, with which role"),
+        Route::new(M::DELETE, "/session", Call::SignOut, Viewer, "Signs a browser out"),
         Route::new(
             M::POST,
             "/deploy",
