@@ -13,11 +13,12 @@ use hyper::header::{
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
+use super::crowd::Seat;
 use super::guard::Guard;
-use super::reply::{Content, Ending, Reply, ReplyBody};
+use super::reply::{Content, Ending, Held, Reply, ReplyBody, Rest};
 use super::request::{Query, Request};
 use super::route::{Match, Route, Router};
 use super::server::{Phase, reached};
@@ -38,6 +39,10 @@ pub(super) struct Desk<H: Handler> {
     pub(super) ids: RequestIds,
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) tls: Option<TlsAcceptor>,
+    /// Places for streams.
+    pub(super) streams: Arc<Semaphore>,
+    /// Room for bodies that are on their way, in bytes.
+    pub(super) bodies: Arc<Semaphore>,
 }
 
 /// What is known of a request's connection.
@@ -49,6 +54,8 @@ pub(super) struct Line {
     pub(super) ear: Ear,
     /// What the peer has shown and proved.
     pub(super) certificate: Option<Arc<PeerCertificate>>,
+    /// The connection's place among all.
+    pub(super) seat: Arc<Seat>,
 }
 
 impl<H: Handler> Desk<H> {
@@ -62,8 +69,9 @@ impl<H: Handler> Desk<H> {
         let mut unread = !incoming.is_end_stream();
         let id = self.ids.of(&parts);
         let origin = parts.headers.get(ORIGIN).cloned();
+        let mut held = Held::default();
         let mut reply = self
-            .reply(line, &id, &mut parts, incoming, &mut unread)
+            .reply(line, &id, &mut parts, incoming, &mut unread, &mut held)
             .await
             .unwrap_or_else(|error| told(error, &id));
         // Something of the body is left, or the caller has a newer certificate: this
@@ -83,7 +91,7 @@ impl<H: Handler> Desk<H> {
         reply.headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         reply.headers.insert(NO_SNIFF, HeaderValue::from_static("nosniff"));
         self.guard.origins.decorate(origin.as_ref(), &mut reply.headers);
-        Ok(self.response(line, reply))
+        Ok(self.response(line, reply, held))
     }
 
     async fn reply(
@@ -93,6 +101,7 @@ impl<H: Handler> Desk<H> {
         parts: &mut Parts,
         incoming: Incoming,
         unread: &mut bool,
+        held: &mut Held,
     ) -> Result<Reply, ApiError> {
         self.guard.hosts.check(parts, line.local)?;
         let (route, params) = match self.router.find(&parts.method, parts.uri.path()) {
@@ -111,8 +120,13 @@ impl<H: Handler> Desk<H> {
         let strict = !route.access.is_machine();
         let query = Query::parse(parts.uri.query(), route.query, strict)?;
         body::check_headers(route, &parts.headers, &incoming)?;
-        let body = body::read(route, incoming).await?;
+        let body = body::read(route, incoming, &self.bodies).await?;
         *unread = false;
+        held.work = Some(line.seat.work());
+        if route.timeouts.handler.is_none() {
+            let place = self.streams.clone().try_acquire_owned();
+            held.stream = Some(place.map_err(|_| too_many_streams())?);
+        }
         let request = Request {
             call: route.call,
             id: id.to_owned(),
@@ -177,13 +191,14 @@ impl<H: Handler> Desk<H> {
         Ok(with_allow(reply, allow))
     }
 
-    fn response(&self, line: &Line, reply: Reply) -> Response<ReplyBody> {
-        let body = match reply.body {
-            Content::Whole(bytes) => ReplyBody::Whole(Some(bytes)),
+    fn response(&self, line: &Line, reply: Reply, held: Held) -> Response<ReplyBody> {
+        let rest = match reply.body {
+            Content::Whole(bytes) => Rest::Whole(Some(bytes)),
             Content::Stream { pieces, live } => {
-                ReplyBody::Stream { pieces, ending: live.then(|| self.ending(line)) }
+                Rest::Stream { pieces, ending: live.then(|| self.ending(line)) }
             }
         };
+        let body = ReplyBody { rest, _held: held };
         let mut response = Response::new(body);
         *response.status_mut() = reply.status;
         *response.headers_mut() = reply.headers;
@@ -204,6 +219,12 @@ impl<H: Handler> Desk<H> {
 /// An error, with the id under which it is found in the log.
 fn told(error: ApiError, id: &str) -> Reply {
     Reply::from(ApiError { request_id: Some(id.to_owned()), ..error })
+}
+
+fn too_many_streams() -> ApiError {
+    let text = "So many logs and events are being followed that there is no room for more; try \
+                again, or end some of them.";
+    ApiError::unavailable("TooManyStreams", text, 5)
 }
 
 fn wrong_method(parts: &Parts, allow: &str, id: &str) -> Reply {
