@@ -26,7 +26,7 @@ mod heartbeat;
 mod home;
 mod images;
 pub mod instance;
-mod launch;
+pub mod launch;
 mod lifecycle;
 pub mod message;
 mod orders;
