@@ -179,7 +179,7 @@ pub fn docker_logs(bytes: &[u8]) {
     for (number, name) in [(1, "stdout"), (2, "stderr")] {
         let Some(frames) = &whole else { break };
         let of_it = frames.iter().filter(|(stream, _)| *stream == number);
-        let text = of_it.filter_map(|(_, text)| text.splitn(2, |byte| *byte == b' ').nth(1));
+        let text = of_it.filter_map(|(_, text)| text.splitn(2, |byte| *byte == b' ').last());
         let text: Vec<u8> = text.flat_map(|text| text.iter().copied()).collect();
         let plain = |text: &str| text.replace(['\r', '\n', '\u{FFFD}'], "");
         let (wanted, told) = (String::from_utf8_lossy(&text), told.remove(name));

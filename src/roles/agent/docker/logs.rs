@@ -80,13 +80,15 @@ impl Marker {
         let stream = if matches!(piece, LogOutput::StdErr { .. }) { "stderr" } else { "stdout" };
         let part = if stream == "stderr" { &mut self.stderr } else { &mut self.stdout };
         let message = piece.into_bytes();
-        let space = message.iter().position(|byte| *byte == b' ').unwrap_or(0);
-        let (at, text) = message.split_at(space);
+        let (at, text) = match message.iter().position(|byte| *byte == b' ') {
+            Some(space) => (&message[..space], &message[space + 1..]),
+            None => (&[][..], &message[..]), // no time: not as we asked, but not lost
+        };
         if part.text.is_empty() {
             part.at = String::from_utf8_lossy(at).into_owned();
         }
         let mut told = Vec::new();
-        for piece in text.get(1..).unwrap_or_default().split_inclusive(|byte| *byte == b'\n') {
+        for piece in text.split_inclusive(|byte| *byte == b'\n') {
             part.text.extend_from_slice(piece);
             if part.text.ends_with(b"\n") || part.text.len() > LONGEST_LINE {
                 part.tell(stream, &mut told);
@@ -150,7 +152,8 @@ mod tests {
         assert!(told(err("2026-11-22T10:00:02Z oops\n")).contains("\"stderr\""));
         let end = told(out("2026-11-22T10:00:03Z end\n"));
         assert!(end.contains("\"begin, end\"") && end.contains("10:00:01Z"), "{end}");
-        // An empty line, and one that never ends.
+        // A piece without a time, an empty line, and one that never ends.
+        assert!(told(out("whole\n")).contains("\"at\":\"\",\"line\":\"whole\""));
         assert!(told(out("2026-11-22T10:00:04Z \n")).contains("\"line\":\"\""));
         let endless = format!("2026-11-22T10:00:05Z {}", "x".repeat(LONGEST_LINE + 1));
         assert!(told(out(&endless)).ends_with("\"}\n"));
