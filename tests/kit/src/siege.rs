@@ -186,7 +186,7 @@ async fn assail(
 ) -> std::io::Result<()> {
     let mut stream = connect(castle, attack == Attack::Reader).await?;
     here.arrived();
-    if attack == Attack::Idle && number % 4 != 0 {
+    if attack == Attack::Idle && !number.is_multiple_of(4) {
         if number % 4 == 1 && castle.tls.is_some() {
             stream.write_all(HALF_A_HANDSHAKE).await?;
         }
