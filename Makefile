@@ -7,7 +7,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 # Cargo has its own parallelism; make's would only disturb it, and these steps are in order.
 .NOTPARALLEL:
 RUN := env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL
-TARGET := $(or $(CARGO_TARGET_DIR),target)
+OUT := $(or $(CARGO_TARGET_DIR),target)
 
 # How many hosts make hosts makes.
 HOSTS ?= 4
@@ -21,13 +21,16 @@ FROM ?= 1
 JOBS ?=
 # Which benchmarks: make bench ROWS=docker,core
 ROWS ?=
+# For how long make fuzz tries each parser of outside bytes, and which: make fuzz SECONDS=600 TARGET=spec
+SECONDS ?= 60
+TARGET ?=
 # The seed that make replay tells of, and for how long make mutants goes on.
 SEED ?=
 MINUTES ?= 45
 SIM := --locked --profile sim -p kube-lite-sim
 
 .DEFAULT_GOAL := help
-.PHONY: help dev hosts test soak replay mutants build static deb ui image fmt lint screenshots bench benchui clean docker test-tools cargo clippy \
+.PHONY: help dev hosts test soak fuzz replay mutants build static deb ui image fmt lint screenshots bench benchui clean docker test-tools cargo clippy \
 	rustfmt fmtcheck
 
 help: ## this list
@@ -44,16 +47,20 @@ test: docker test-tools ui image fmtcheck lint ## every test there is, formattin
 	$(RUN) $(CARGO) test --locked --workspace --exclude kube-lite-sim --no-fail-fast || status=$$?; \
 	echo '==> running the simulator'; \
 	$(RUN) $(CARGO) test $(SIM) --no-fail-fast || status=$$?; \
+	$(RUN) scripts/fuzz 4 || status=$$?; \
 	echo '==> running the browser tests'; \
-	KUBE_LITE_BIN='$(abspath $(TARGET))/debug/kube-lite' $(RUN) scripts/ui test || status=$$?; \
+	KUBE_LITE_BIN='$(abspath $(OUT))/debug/kube-lite' $(RUN) scripts/ui test || status=$$?; \
 	exit $$status
 
 hosts: docker test-tools build image ## several hosts, each with its own network and Docker: make hosts [HOSTS=4]
 	@$(RUN) $(CARGO) build --quiet --locked -p kube-lite-testkit --bin hosts
-	@exec '$(TARGET)/debug/hosts' target/release/kube-lite $(HOSTS)
+	@exec '$(OUT)/debug/hosts' target/release/kube-lite $(HOSTS)
 
 soak: cargo ## many more seeds of the simulator: make soak SEEDS=100000 [JOBS=] [FROM=]
 	@$(RUN) $(CARGO) run --quiet $(SIM) -- --seeds $(SEEDS) --from $(FROM) $(if $(JOBS),--jobs $(JOBS))
+
+fuzz: cargo ## random input for every parser of outside bytes: make fuzz [SECONDS=60] [TARGET=spec]
+	@$(RUN) scripts/fuzz '$(SECONDS)' $(TARGET)
 
 replay: cargo ## what happens in one seed, line by line: make replay SEED=123
 	@[ -n '$(SEED)' ] || { echo 'error: which seed? make replay SEED=123' >&2; exit 2; }
@@ -68,8 +75,8 @@ ui: ## the dashboard, which is compiled into the binary
 build: cargo ui ## the release binary, target/release/kube-lite
 	@echo '==> building kube-lite (release)'
 	@$(RUN) $(CARGO) build --release --locked --bin kube-lite
-	@[ target/release -ef '$(TARGET)/release' ] || \
-		{ mkdir -p target/release && cp -f '$(TARGET)/release/kube-lite' target/release/; }
+	@[ target/release -ef '$(OUT)/release' ] || \
+		{ mkdir -p target/release && cp -f '$(OUT)/release/kube-lite' target/release/; }
 
 static: cargo ui ## the same, needing no library of the system's: target/static
 	@echo '==> building kube-lite (static)'

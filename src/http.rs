@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! exposure   whether it may listen there
-//! server     accept, count connections, time out slow headers, drain at the end
+//! server     accept, time out slow headers, drain at the end
+//!   crowd    who is connected, and who makes room when all places are taken
 //!   wire     one TCP connection: slow readers, lingering close
 //!   dispatch one request: route → guard → query → body → handler → reply
 //!     route    the table, and matching a path against it
@@ -22,6 +23,7 @@
 
 mod body;
 pub mod cookie;
+mod crowd;
 mod dispatch;
 pub mod exposure;
 pub mod guard;

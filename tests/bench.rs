@@ -60,3 +60,8 @@ async fn million() {
 async fn page() {
     runs(Bench::Page).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn abuse() {
+    runs(Bench::Abuse).await;
+}

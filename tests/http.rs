@@ -435,9 +435,8 @@ async fn connections_are_counted() {
     let mut held = Vec::new();
     for _ in 0..3 {
         let mut stream = connect(server.addr).await;
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
-        let mut some = [0; 1];
-        stream.read_exact(&mut some).await.unwrap(); // surely accepted
+        stream.write_all(&request("GET", "/live", &[], "")).await.unwrap();
+        read_until(&mut stream, "first\n").await; // it flows
         held.push(stream);
     }
     let answer = Answer::parse(&read_to_end(&mut connect(server.addr).await).await);
@@ -451,6 +450,79 @@ async fn connections_are_counted() {
     })
     .await
     .expect("room again");
+}
+
+/// Silent, slow, between two requests or in the middle of a body: whoever the server
+/// waits for makes room for who comes, and whoever waits for the server does not.
+#[tokio::test]
+async fn who_only_sits_there_makes_room() {
+    let limits = Limits { connections: 4, ..Limits::default() };
+    let server = Server::with(Options { limits, ..Options::default() }).await;
+    let mut live = connect(server.addr).await;
+    live.write_all(&request("GET", "/live", &[], "")).await.unwrap();
+    read_until(&mut live, "first\n").await;
+    let mut sitting = Vec::new();
+    for said in [
+        "",
+        "GET / HTTP/1.1\r\nHost: localhost\r\nX-A: b\r\n",
+        "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: 9\r\n\r\n{",
+    ] {
+        let mut stream = connect(server.addr).await;
+        stream.write_all(said.as_bytes()).await.unwrap();
+        if said.ends_with("localhost\r\n\r\n") {
+            read_until(&mut stream, "hello\n").await;
+        }
+        sitting.push(stream);
+    }
+    let mut newcomers = Vec::new();
+    for _ in 0..3 {
+        let mut stream = connect(server.addr).await;
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        read_until(&mut stream, "hello\n").await;
+        newcomers.push(stream);
+    }
+    for mut stream in sitting {
+        assert_eq!(read_to_end(&mut stream).await, b"", "nothing but the end");
+    }
+    newcomers[0].write_all(&request("GET", "/", &[], "")).await.unwrap();
+    read_until(&mut newcomers[0], "hello\n").await;
+    let left = timeout(Duration::from_millis(100), server.seen.reader_left.notified()).await;
+    assert!(left.is_err(), "the stream flows on");
+    drop(live);
+    timeout(PATIENCE, server.seen.reader_left.notified()).await.expect("noticed");
+}
+
+#[tokio::test]
+async fn streams_and_bodies_on_their_way_are_counted() {
+    let limits = Limits { streams: 1, body_bytes: 64 * 1024, ..Limits::default() };
+    let server = Server::with(Options { limits, ..Options::default() }).await;
+    let mut live = connect(server.addr).await;
+    live.write_all(&request("GET", "/live", &[], "")).await.unwrap();
+    read_until(&mut live, "first\n").await;
+    let answer = server.ask("GET", "/live", &[], "").await;
+    assert!(assert_error(&answer, 503, "TooManyStreams").contains("followed"));
+    drop(live);
+    timeout(PATIENCE, async {
+        while server.ask("GET", "/steps", &[], "").await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("room again");
+
+    let large = "x".repeat(100 * 1024);
+    let answer = server.ask("POST", "/hurry", &[JSON_TYPE], &large).await;
+    assert_error(&answer, 503, "TooMuchAtOnce");
+    let fits = "x".repeat(60 * 1024);
+    for _ in 0..3 {
+        assert_eq!(
+            server.ask("POST", "/hurry", &[JSON_TYPE], &fits).await.body,
+            fits,
+            "given back"
+        );
+    }
 }
 
 /// Reads until `text` has come.

@@ -113,7 +113,7 @@ pub fn events(since: Option<u64>, workload: Option<&str>, follow: bool) -> Strin
 }
 
 /// `text` as one segment of a path, whatever it holds.
-pub(super) fn segment(text: &str) -> String {
+pub fn segment(text: &str) -> String {
     match text {
         // Dots alone would be taken for directories, even when encoded.
         "." | ".." | "" => text.replace('.', "%2E"),

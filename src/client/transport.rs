@@ -28,6 +28,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// An idle connection is closed after this long; below the servers' own limit,
 /// so that we are the ones who close it.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// So much of an answer is taken in before somebody wants it.
+const LARGEST_BUFFER: usize = 64 * 1024;
 /// A silent peer of a stream is probed by TCP this often.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// So much of an unexpected answer is quoted.
@@ -83,6 +85,7 @@ impl Transport {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(idle_per_host)
+            .http1_max_buf_size(LARGEST_BUFFER)
             .build(HttpsConnector::new(connector, tls, false, Arc::new(Expected)));
         Self {
             http,

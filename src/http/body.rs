@@ -1,5 +1,6 @@
 //! Reading a request's body: at most so much, for at most so long, only JSON.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -8,9 +9,14 @@ use hyper::HeaderMap;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 use super::route::{Route, size};
 use crate::model::ApiError;
 use crate::model::error::shown;
+
+/// So much of a body counts against nothing, so that small requests always get through.
+const FREE: usize = 16 * 1024;
 
 /// What can be refused from the headers alone, before a byte of the body is
 /// read (and before `100 Continue` is sent).
@@ -66,18 +72,28 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 /// Reads the body to its end, within the route's limits.
-pub(super) async fn read<C>(route: &Route<C>, body: Incoming) -> Result<Bytes, ApiError> {
+/// What is on its way counts against `room`, in bytes.
+pub(super) async fn read<C>(
+    route: &Route<C>,
+    body: Incoming,
+    room: &Arc<Semaphore>,
+) -> Result<Bytes, ApiError> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
     let limit = route.timeouts.body_read;
-    match tokio::time::timeout(limit, collect(route, body)).await {
+    match tokio::time::timeout(limit, collect(route, body, room)).await {
         Ok(result) => result,
         Err(_) => Err(too_slow(route, limit)),
     }
 }
 
-async fn collect<C>(route: &Route<C>, mut body: Incoming) -> Result<Bytes, ApiError> {
+async fn collect<C>(
+    route: &Route<C>,
+    mut body: Incoming,
+    room: &Arc<Semaphore>,
+) -> Result<Bytes, ApiError> {
+    let mut taken: Option<OwnedSemaphorePermit> = None;
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     let mut length = 0;
@@ -94,6 +110,15 @@ async fn collect<C>(route: &Route<C>, mut body: Incoming) -> Result<Bytes, ApiEr
                 0 => unwanted(route, "one was sent"),
                 _ => too_large(route, &format!("{length} bytes have arrived so far")),
             });
+        }
+        if length > FREE {
+            let more =
+                room.clone().try_acquire_many_owned(u32::try_from(data.len()).unwrap_or(u32::MAX));
+            let more = more.map_err(|_| too_much())?;
+            match &mut taken {
+                Some(taken) => taken.merge(more),
+                None => taken = Some(more),
+            }
         }
         // Most bodies come in one piece, which need not be copied.
         if first.is_empty() && all.is_empty() {
@@ -113,6 +138,12 @@ fn too_large<C>(route: &Route<C>, given: &str) -> ApiError {
         "TooLarge",
         format!("The body is too large: {given}, but {method} {path} takes at most {limit}."),
     )
+}
+
+fn too_much() -> ApiError {
+    let text =
+        "So many large requests arrive at once that there is no room for this one; try again.";
+    ApiError::unavailable("TooMuchAtOnce", text, 1)
 }
 
 fn unwanted<C>(route: &Route<C>, given: &str) -> ApiError {

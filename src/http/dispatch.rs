@@ -14,11 +14,12 @@ use hyper::header::{
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
+use super::crowd::Seat;
 use super::guard::Guard;
-use super::reply::{Content, Ending, Reply, ReplyBody};
+use super::reply::{Content, Ending, Held, Reply, ReplyBody, Rest};
 use super::request::{Query, Request};
 use super::route::{Match, Route, Router};
 use super::server::{Phase, reached};
@@ -43,6 +44,10 @@ pub(super) struct Desk<H: Handler> {
     pub(super) ids: RequestIds,
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) tls: Option<TlsAcceptor>,
+    /// Places for streams.
+    pub(super) streams: Arc<Semaphore>,
+    /// Room for bodies that are on their way, in bytes.
+    pub(super) bodies: Arc<Semaphore>,
 }
 
 /// What is known of a request's connection.
@@ -54,6 +59,19 @@ pub(super) struct Line {
     pub(super) ear: Ear,
     /// What the peer has shown and proved.
     pub(super) certificate: Option<Arc<PeerCertificate>>,
+    /// The connection's place among all.
+    pub(super) seat: Arc<Seat>,
+}
+
+/// What a request has come to on its way.
+#[derive(Default)]
+struct Way {
+    /// Something of its body was not read.
+    unread: bool,
+    /// What it keeps until it is answered.
+    held: Held,
+    /// By what a person was let in.
+    proof: Option<Proof>,
 }
 
 impl<H: Handler> Desk<H> {
@@ -64,17 +82,16 @@ impl<H: Handler> Desk<H> {
         request: hyper::Request<Incoming>,
     ) -> Result<Response<ReplyBody>, Infallible> {
         let (mut parts, incoming) = request.into_parts();
-        let mut unread = !incoming.is_end_stream();
+        let mut way = Way { unread: !incoming.is_end_stream(), ..Way::default() };
         let id = self.ids.of(&parts);
         let origin = parts.headers.get(ORIGIN).cloned();
-        let mut proof = None;
         let mut reply = self
-            .reply(line, &id, &mut parts, incoming, &mut unread, &mut proof)
+            .reply(line, &id, &mut parts, incoming, &mut way)
             .await
             .unwrap_or_else(|error| told(error, &id));
         // Something of the body is left, or the caller has a newer certificate: this
         // connection is spent.
-        if unread || self.guard.is_outdated(line.certificate.as_deref()) {
+        if way.unread || self.guard.is_outdated(line.certificate.as_deref()) {
             reply.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if reply.status == StatusCode::UNAUTHORIZED {
@@ -89,7 +106,7 @@ impl<H: Handler> Desk<H> {
         reply.headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         reply.headers.insert(NO_SNIFF, HeaderValue::from_static("nosniff"));
         self.guard.origins.decorate(origin.as_ref(), &mut reply.headers);
-        Ok(self.response(line, reply, proof))
+        Ok(self.response(line, reply, way))
     }
 
     async fn reply(
@@ -98,8 +115,7 @@ impl<H: Handler> Desk<H> {
         id: &str,
         parts: &mut Parts,
         incoming: Incoming,
-        unread: &mut bool,
-        proof: &mut Option<Proof>,
+        way: &mut Way,
     ) -> Result<Reply, ApiError> {
         self.guard.hosts.check(parts, line.local)?;
         let (route, params) = match self.router.find(&parts.method, parts.uri.path()) {
@@ -116,13 +132,18 @@ impl<H: Handler> Desk<H> {
         let caller =
             self.guard.admit(route.access, parts, line.peer, line.certificate.as_deref())?;
         if let Identity::Person { proof: shown, .. } = &caller.identity {
-            *proof = Some(shown.clone());
+            way.proof = Some(shown.clone());
         }
         let strict = !route.access.is_machine();
         let query = Query::parse(parts.uri.query(), route.query, strict)?;
         body::check_headers(route, &parts.headers, &incoming)?;
-        let body = body::read(route, incoming).await?;
-        *unread = false;
+        let body = body::read(route, incoming, &self.bodies).await?;
+        way.unread = false;
+        way.held.work = Some(line.seat.work());
+        if route.timeouts.handler.is_none() {
+            let place = self.streams.clone().try_acquire_owned();
+            way.held.stream = Some(place.map_err(|_| too_many_streams())?);
+        }
         let request = Request {
             call: route.call,
             id: id.to_owned(),
@@ -187,13 +208,14 @@ impl<H: Handler> Desk<H> {
         Ok(with_allow(reply, allow))
     }
 
-    fn response(&self, line: &Line, reply: Reply, proof: Option<Proof>) -> Response<ReplyBody> {
-        let body = match reply.body {
-            Content::Whole(bytes) => ReplyBody::Whole(Some(bytes)),
+    fn response(&self, line: &Line, reply: Reply, way: Way) -> Response<ReplyBody> {
+        let rest = match reply.body {
+            Content::Whole(bytes) => Rest::Whole(Some(bytes)),
             Content::Stream { pieces, live } => {
-                ReplyBody::Stream { pieces, ending: live.then(|| self.ending(line, proof)) }
+                Rest::Stream { pieces, ending: live.then(|| self.ending(line, way.proof)) }
             }
         };
+        let body = ReplyBody { rest, _held: way.held };
         let mut response = Response::new(body);
         *response.status_mut() = reply.status;
         *response.headers_mut() = reply.headers;
@@ -225,6 +247,12 @@ async fn refused(guard: Guard, proof: Option<Proof>) {
 /// An error, with the id under which it is found in the log.
 fn told(error: ApiError, id: &str) -> Reply {
     Reply::from(ApiError { request_id: Some(id.to_owned()), ..error })
+}
+
+fn too_many_streams() -> ApiError {
+    let text = "So many logs and events are being followed that there is no room for more; try \
+                again, or end some of them.";
+    ApiError::unavailable("TooManyStreams", text, 5)
 }
 
 fn wrong_method(parts: &Parts, allow: &str, id: &str) -> Reply {

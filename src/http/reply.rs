@@ -8,7 +8,9 @@ use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{HeaderMap, StatusCode};
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use super::crowd::Work;
 
 use crate::model::ApiError;
 
@@ -144,9 +146,9 @@ impl From<ApiError> for Reply {
 }
 
 /// How much of a stream may wait for a slow reader: so many pieces of at most
-/// so many bytes, 512 KiB in all.
-const PIECES_IN_FLIGHT: usize = 16;
-const LARGEST_PIECE: usize = 32 * 1024;
+/// so many bytes, 64 KiB in all.
+const PIECES_IN_FLIGHT: usize = 4;
+const LARGEST_PIECE: usize = 16 * 1024;
 
 /// The end of a stream that a handler writes to. Dropping it ends the stream.
 #[derive(Clone, Debug)]
@@ -184,8 +186,21 @@ impl Outflow {
 /// down.
 pub(super) type Ending = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// What an answer keeps until it has been sent.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    pub(super) work: Option<Work>,
+    pub(super) stream: Option<OwnedSemaphorePermit>,
+}
+
 /// An answer's body as hyper reads it.
-pub(super) enum ReplyBody {
+pub(super) struct ReplyBody {
+    pub(super) rest: Rest,
+    pub(super) _held: Held,
+}
+
+/// What is still to be sent.
+pub(super) enum Rest {
     Whole(Option<Bytes>),
     Stream { pieces: mpsc::Receiver<Piece>, ending: Option<Ending> },
 }
@@ -198,9 +213,9 @@ impl Body for ReplyBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        match self.get_mut() {
-            ReplyBody::Whole(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
-            ReplyBody::Stream { pieces, ending } => {
+        match &mut self.get_mut().rest {
+            Rest::Whole(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            Rest::Stream { pieces, ending } => {
                 if ending.as_mut().is_some_and(|ending| ending.as_mut().poll(cx).is_ready()) {
                     *ending = None;
                     pieces.close(); // what was already sent is still delivered
@@ -211,18 +226,18 @@ impl Body for ReplyBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            ReplyBody::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            ReplyBody::Stream { .. } => false,
+        match &self.rest {
+            Rest::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Rest::Stream { .. } => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            ReplyBody::Whole(bytes) => {
+        match &self.rest {
+            Rest::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            ReplyBody::Stream { .. } => SizeHint::default(),
+            Rest::Stream { .. } => SizeHint::default(),
         }
     }
 }

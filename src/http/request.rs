@@ -61,11 +61,10 @@ pub struct Query(Vec<(String, String)>);
 impl Query {
     /// Reads a query. When `strict`, a parameter that is not in `allowed` is an
     /// error: ignoring a mistyped `?worklod=web` would answer another question.
-    pub(super) fn parse(
-        raw: Option<&str>,
-        allowed: &[&str],
-        strict: bool,
-    ) -> Result<Self, ApiError> {
+    ///
+    /// # Errors
+    /// When a parameter is not known, or given twice.
+    pub fn parse(raw: Option<&str>, allowed: &[&str], strict: bool) -> Result<Self, ApiError> {
         let mut pairs: Vec<(String, String)> = Vec::new();
         for (name, value) in form_urlencoded::parse(raw.unwrap_or_default().as_bytes()) {
             if !allowed.contains(&name.as_ref()) {

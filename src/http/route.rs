@@ -123,13 +123,13 @@ enum Segment {
 
 /// The table, with its paths taken apart once.
 #[derive(Debug)]
-pub(super) struct Router<C: 'static> {
+pub struct Router<C: 'static> {
     routes: Vec<(&'static Route<C>, Vec<Segment>)>,
 }
 
 /// What a method and path lead to.
 #[derive(Debug)]
-pub(super) enum Match<C: 'static> {
+pub enum Match<C: 'static> {
     /// To this route.
     Found(&'static Route<C>, Params),
     /// To a path that takes other methods.
@@ -147,13 +147,14 @@ pub(super) enum Match<C: 'static> {
 }
 
 impl<C: Copy> Router<C> {
-    pub(super) fn new(table: &'static [Route<C>]) -> Self {
+    /// Takes the paths of a table apart.
+    pub fn new(table: &'static [Route<C>]) -> Self {
         let routes = table.iter().map(|route| (route, segments_of(route.path))).collect();
         Self { routes }
     }
 
     /// Finds the route for `method` and `path`, which is still percent-encoded.
-    pub(super) fn find(&self, method: &Method, path: &str) -> Match<C> {
+    pub fn find(&self, method: &Method, path: &str) -> Match<C> {
         let given: Vec<&str> = split(path);
         let fitting: Vec<_> = self.routes.iter().filter(|(_, want)| fits(want, &given)).collect();
         let wanted = if method == Method::HEAD { &Method::GET } else { method };

@@ -10,13 +10,15 @@ use anyhow::Context as _;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::process::{Resource, getrlimit};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use super::Handler;
+use super::crowd::{Crowd, Seat};
 use super::dispatch::{Desk, Line, RequestIds};
 use super::guard::{Doorkeeper, Guard, Hosts, Origins};
 use super::route::Router;
@@ -48,8 +50,13 @@ pub struct Tls {
 /// What a server puts up with, whatever the route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at a time; more are told to come back.
+    /// Connections at a time. Of more, those make room that only sit there; if none
+    /// does, newcomers are told to come back.
     pub connections: usize,
+    /// Streams at a time: each holds memory for as long as it is not read.
+    pub streams: usize,
+    /// Bytes of bodies that are on their way, of all requests together.
+    pub body_bytes: usize,
     /// Request line and headers together, in bytes.
     pub header_bytes: usize,
     /// Until a request's headers are complete; also how long a connection may
@@ -64,13 +71,25 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 16_000,
+            connections: connections(),
+            streams: 512,
+            // One of the largest there is, and many of the usual size.
+            body_bytes: 72 << 20,
             header_bytes: 16 * 1024,
             header_read: Duration::from_secs(30),
             write_stall: Duration::from_secs(120),
             drain: Duration::from_secs(5),
         }
     }
+}
+
+/// As many connections as fit into three quarters of this process's descriptors: the
+/// rest is for its own connections to others, and for files.
+fn connections() -> usize {
+    const MOST: usize = 16_000;
+    let descriptors = getrlimit(Resource::Nofile).current;
+    let descriptors = descriptors.and_then(|most| usize::try_from(most).ok()).unwrap_or(MOST * 2);
+    (descriptors / 4 * 3).clamp(16, MOST)
 }
 
 /// How far a server is in its life.
@@ -136,31 +155,32 @@ pub async fn serve<H: Handler>(
         tls: options.tls.map(|tls| TlsAcceptor::from(tls.config)),
         ids: RequestIds::new(),
         phase: watched,
+        streams: Arc::new(Semaphore::new(limits.streams)),
+        bodies: Arc::new(Semaphore::new(limits.body_bytes)),
     });
-    let slots = Arc::new(Semaphore::new(limits.connections));
+    let crowd = Crowd::new(limits.connections);
     let mut shutdown = pin!(shutdown);
     loop {
         let (stream, peer) = tokio::select! {
             () = &mut shutdown => break,
             accepted = accept(&listener) => accepted,
         };
-        match slots.clone().try_acquire_owned() {
-            Ok(slot) => {
-                tokio::spawn(connection(desk.clone(), limits, stream, peer, slot));
+        match crowd.admit(canonical(peer).ip()) {
+            Some(seat) => {
+                tokio::spawn(connection(desk.clone(), limits, stream, peer, seat));
             }
             // Nothing can be said before a handshake, which would cost too much.
-            Err(_) if desk.tls.is_some() => drop(stream),
-            Err(_) => turn_away(&stream, peer),
+            None if desk.tls.is_some() => drop(stream),
+            None => turn_away(&stream, peer),
         }
     }
     drop(listener); // from here on, connecting is refused
     let _ = phase.send(Phase::Draining);
-    let all = u32::try_from(limits.connections).unwrap_or(u32::MAX);
-    if tokio::time::timeout(limits.drain, slots.acquire_many(all)).await.is_err() {
-        let left = limits.connections - slots.available_permits();
+    if tokio::time::timeout(limits.drain, crowd.emptied()).await.is_err() {
+        let left = crowd.count();
         tracing::info!("{left} connections were cut off after {:?}", limits.drain);
         let _ = phase.send(Phase::Closed);
-        let _ = slots.acquire_many(all).await;
+        crowd.emptied().await;
     }
 }
 
@@ -195,23 +215,31 @@ async fn connection<H: Handler>(
     limits: Limits,
     stream: TcpStream,
     peer: SocketAddr,
-    _slot: OwnedSemaphorePermit,
+    seat: Arc<Seat>,
 ) {
     // Answers are small and written whole: waiting to fill a packet only delays.
     let _ = stream.set_nodelay(true);
     let local = stream.local_addr().ok().map(|local| local.ip());
     let peer = canonical(peer);
+    let mut phase = desk.phase.clone();
+    // Who says nothing costs nothing but a socket and this wait.
+    let mut first = [0];
+    let heard = tokio::select! {
+        heard = tokio::time::timeout(limits.header_read, stream.peek(&mut first)) => heard,
+        () = seat.to_leave() => return,
+        () = reached(&mut phase, Phase::Draining) => return,
+    };
+    if !matches!(heard, Ok(Ok(1..))) {
+        return;
+    }
     let Some(acceptor) = desk.tls.clone() else {
         let (wire, ear) = Wire::new(stream, limits.write_stall);
-        let line = Line { peer, local, ear, certificate: None };
-        return speak(desk, limits, wire, line).await;
+        let line = Line { peer, local, ear, certificate: None, seat };
+        return Box::pin(speak(desk, limits, wire, line)).await;
     };
-    let mut phase = desk.phase.clone();
-    let greeted = async {
-        // The first byte of a TLS connection is no letter, that of HTTP is one.
-        let mut first = [0];
-        let plain =
-            stream.peek(&mut first).await.is_ok_and(|n| n == 1 && first[0].is_ascii_alphabetic());
+    // The first byte of a TLS connection is no letter, that of HTTP is one.
+    let plain = first[0].is_ascii_alphabetic();
+    let greeted = Box::pin(async {
         let (mut wire, ear) = Wire::new(stream, limits.write_stall);
         if plain {
             let _ = wire.write_all(by_hand(NOT_TLS).as_bytes()).await;
@@ -227,12 +255,13 @@ async fn connection<H: Handler>(
                 None
             }
         }
-    };
+    });
     let (stream, ear) = tokio::select! {
         greeted = tokio::time::timeout(limits.header_read, greeted) => match greeted {
             Ok(Some(greeted)) => greeted,
             Ok(None) | Err(_) => return,
         },
+        () = seat.to_leave() => return,
         () = reached(&mut phase, Phase::Draining) => return,
     };
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
@@ -241,8 +270,8 @@ async fn connection<H: Handler>(
         Some(Some(read)) => Some(Arc::new(read)),
         Some(None) => return,
     };
-    let line = Line { peer, local, ear, certificate };
-    speak(desk, limits, stream, line).await;
+    let line = Line { peer, local, ear, certificate, seat };
+    Box::pin(speak(desk, limits, stream, line)).await;
 }
 
 /// HTTP, over whatever it is.
@@ -252,7 +281,7 @@ async fn speak<H: Handler, S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     line: Line,
 ) {
-    let peer = line.peer;
+    let (peer, seat) = (line.peer, line.seat.clone());
     let mut phase = desk.phase.clone();
     let service = service_fn(move |request| {
         let (desk, line) = (desk.clone(), line.clone());
@@ -266,9 +295,19 @@ async fn speak<H: Handler, S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         // A client may close its sending side and still wait for its answer.
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
+    let told_to_end = async {
+        tokio::select! {
+            // What has become a request meanwhile is still answered.
+            () = seat.to_leave() => seat.works(),
+            () = reached(&mut phase, Phase::Draining) => true,
+        }
+    };
     let served = tokio::select! {
         served = &mut connection => served,
-        () = reached(&mut phase, Phase::Draining) => {
+        still = told_to_end => {
+            if !still {
+                return;
+            }
             Pin::new(&mut connection).graceful_shutdown();
             tokio::select! {
                 served = &mut connection => served,

@@ -61,10 +61,22 @@ pub fn from_people<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
 pub fn from_machine<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, ApiError> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        // It names fields as they were sent, and stands in logs.
+        let error: String = error.to_string().chars().take(LONGEST_PROBLEM).flat_map(plain).collect();
         bad_json(format!(
             "This is no {what}: {error}. Both sides must be of the same or of neighbouring releases."
         ))
     })
+}
+
+/// So many characters of what is wrong with a message are told.
+const LONGEST_PROBLEM: usize = 500;
+
+/// A character as it may stand in a sentence.
+fn plain(c: char) -> impl Iterator<Item = char> {
+    let escaped = c.is_control().then(|| c.escape_default());
+    let as_it_is = escaped.is_none().then_some(c);
+    escaped.into_iter().flatten().chain(as_it_is)
 }
 
 fn bad_json(sentence: impl Into<String>) -> ApiError {

@@ -25,7 +25,7 @@ mod heartbeat;
 mod home;
 mod images;
 pub mod instance;
-mod launch;
+pub mod launch;
 mod lifecycle;
 pub mod message;
 mod orders;

@@ -223,3 +223,14 @@ fn machines_may_know_more_or_less() {
     assert_eq!(error.status, 400);
     assert!(error.error.contains("no heartbeat: nodeId"), "{}", error.error);
 }
+
+#[test]
+fn what_machines_send_forges_no_line_of_a_log() {
+    let sent = b"{\"nodeId\":\"n\",\"docker\":{\"a\\u001b[31m\\nb\":}";
+    let error = from_machine::<crate::model::wire::RegisterRequest>("registration", sent);
+    let said = error.unwrap_err().error;
+    assert!(!said.contains(char::is_control), "{said:?}");
+    let error = from_machine::<std::collections::BTreeMap<String, u8>>("x", b"{\"a\\u001b\":\"\"}");
+    let said = error.unwrap_err().error;
+    assert!(said.contains("a\\u{1b}") && !said.contains(char::is_control), "{said:?}");
+}

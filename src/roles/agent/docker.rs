@@ -28,7 +28,7 @@ use super::message::{DockerAction, Facts, Input};
 use super::runtime::Report;
 use crate::model::wire::labels;
 use crate::model::{ClusterId, NodeId, Timing};
-pub use allowed::Allowed;
+pub use allowed::{Allowed, variables};
 pub use connect::Endpoint;
 use progress::Reached;
 use pull::Pulls;

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+pub use self::joint::with_instance;
 pub use self::routes::{Call, ROUTES, route_docs};
 use super::driver::SchedulerHandle;
 use super::message::{Noted, Reply as Answer, RolloutCall, UserCall};

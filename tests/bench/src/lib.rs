@@ -10,7 +10,9 @@
 //! - [`core`]: the pure core's passes from 10³ to 10⁶ instances
 //! - [`million`]: 5,000 simulated nodes, 1,000,000 containers
 //! - [`page`]: the dashboard
+//! - [`abuse`]: thousands of callers that do not mean well
 
+pub mod abuse;
 pub mod api;
 pub mod core;
 pub mod daemon;
@@ -54,6 +56,8 @@ pub enum Bench {
     Million,
     /// The dashboard
     Page,
+    /// Thousands of callers that do not mean well
+    Abuse,
 }
 
 impl Bench {
@@ -68,6 +72,7 @@ impl Bench {
             Bench::Swarm => "swarm",
             Bench::Million => "million",
             Bench::Page => "page",
+            Bench::Abuse => "abuse",
         }
     }
 
@@ -89,6 +94,7 @@ impl Bench {
                 Bench::Swarm => swarm::run(plan).await,
                 Bench::Million => million::run(plan).await,
                 Bench::Page => page::run(plan).await,
+                Bench::Abuse => abuse::run(plan).await,
             }
         };
         let rows = attempt(self.name(), LIMIT, part).await;

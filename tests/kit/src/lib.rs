@@ -9,6 +9,7 @@
 //! - [`hosts`]: several hosts, each with a network, a Docker daemon and an agent of its own
 //! - [`network`]: network namespaces, wires between them, and what goes wrong on these
 //! - [`second`]: a second Docker daemon in a network of its own
+//! - [`siege`]: thousands of callers that do not mean well, and an honest one
 //! - [`small_disk`]: a disk that is quickly full
 //! - [`http`]: one-off HTTP requests to containers
 //! - [`load`]: a client that picks endpoints and counts what fails
@@ -29,6 +30,7 @@ pub mod registry;
 pub mod replay;
 pub mod sandbox;
 pub mod second;
+pub mod siege;
 pub mod small_disk;
 pub mod wait;
 

@@ -194,7 +194,10 @@ fn what_is(error: &std::io::Error) -> String {
 /// Reads `NAME=value` lines. Empty lines and those that begin with `#` are
 /// comments; a value is everything after the first `=`, quotes included, as in
 /// `docker run --env-file`.
-fn variables(text: &str) -> Result<Vec<(String, String)>, String> {
+///
+/// # Errors
+/// When a line is none of these: which one, without what stands in it.
+pub fn variables(text: &str) -> Result<Vec<(String, String)>, String> {
     let mut all = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let line = line.trim_start();

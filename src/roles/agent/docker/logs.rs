@@ -3,7 +3,7 @@
 use bollard::container::LogOutput;
 use bollard::query_parameters::LogsOptionsBuilder;
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 
 use super::trouble::{Trouble, within};
 use super::{DockerRuntime, LOOK};
@@ -27,14 +27,11 @@ impl DockerRuntime {
             .tail(&tail)
             .build();
         let log = client.logs(container_id, Some(options));
-        let mut marker = query.lines.then(Marker::default);
-        let mut rest = log
-            .map(move |piece| match (piece, &mut marker) {
-                (Ok(piece), Some(marker)) => Ok(marker.lines_of(piece)),
-                (Ok(piece), None) => Ok(piece.into_bytes()),
-                (Err(error), _) => Err(Trouble::from(error)),
-            })
-            .boxed();
+        let log = log.map_err(Trouble::from);
+        let mut rest = match query.lines {
+            true => marked(log).boxed(),
+            false => log.map_ok(LogOutput::into_bytes).boxed(),
+        };
         let told = |piece: Result<Bytes, Trouble>| piece.map_err(|trouble| trouble.to_string());
         if query.follow {
             return Ok(LogSource::new(rest.map(told)));
@@ -46,6 +43,18 @@ impl DockerRuntime {
         let first = stream::iter(first.map(Ok));
         Ok(LogSource::new(first.chain(rest).map(told)))
     }
+}
+
+/// The same as lines. A last one that has no end is told as well.
+fn marked<E>(
+    log: impl Stream<Item = Result<LogOutput, E>>,
+) -> impl Stream<Item = Result<Bytes, E>> {
+    let mut marker = Marker::default();
+    let end = stream::once(std::future::ready(None));
+    log.map(Some).chain(end).map(move |piece| match piece {
+        Some(piece) => piece.map(|piece| marker.lines_of(piece)),
+        None => Ok(marker.end()),
+    })
 }
 
 /// A longer line is told in pieces.
@@ -71,15 +80,28 @@ impl Marker {
         let stream = if matches!(piece, LogOutput::StdErr { .. }) { "stderr" } else { "stdout" };
         let part = if stream == "stderr" { &mut self.stderr } else { &mut self.stdout };
         let message = piece.into_bytes();
-        let space = message.iter().position(|byte| *byte == b' ').unwrap_or(0);
-        let (at, text) = message.split_at(space);
+        let (at, text) = match message.iter().position(|byte| *byte == b' ') {
+            Some(space) => (&message[..space], &message[space + 1..]),
+            None => (&[][..], &message[..]), // no time: not as we asked, but not lost
+        };
         if part.text.is_empty() {
             part.at = String::from_utf8_lossy(at).into_owned();
         }
         let mut told = Vec::new();
-        for piece in text.get(1..).unwrap_or_default().split_inclusive(|byte| *byte == b'\n') {
+        for piece in text.split_inclusive(|byte| *byte == b'\n') {
             part.text.extend_from_slice(piece);
             if part.text.ends_with(b"\n") || part.text.len() > LONGEST_LINE {
+                part.tell(stream, &mut told);
+            }
+        }
+        told.into()
+    }
+
+    /// What is left when there will be no more.
+    fn end(&mut self) -> Bytes {
+        let mut told = Vec::new();
+        for (part, stream) in [(&mut self.stdout, "stdout"), (&mut self.stderr, "stderr")] {
+            if !part.text.is_empty() {
                 part.tell(stream, &mut told);
             }
         }
@@ -130,9 +152,27 @@ mod tests {
         assert!(told(err("2026-11-22T10:00:02Z oops\n")).contains("\"stderr\""));
         let end = told(out("2026-11-22T10:00:03Z end\n"));
         assert!(end.contains("\"begin, end\"") && end.contains("10:00:01Z"), "{end}");
-        // An empty line, and one that never ends.
+        // A piece without a time, an empty line, and one that never ends.
+        assert!(told(out("whole\n")).contains("\"at\":\"\",\"line\":\"whole\""));
         assert!(told(out("2026-11-22T10:00:04Z \n")).contains("\"line\":\"\""));
         let endless = format!("2026-11-22T10:00:05Z {}", "x".repeat(LONGEST_LINE + 1));
         assert!(told(out(&endless)).ends_with("\"}\n"));
+    }
+
+    #[tokio::test]
+    async fn a_last_line_without_an_end_is_told() {
+        let piece = |text: &'static str| {
+            Ok::<_, String>(LogOutput::StdErr { message: Bytes::from_static(text.as_bytes()) })
+        };
+        let log = stream::iter([
+            piece("2026-11-22T10:00:00Z all\n"),
+            piece("2026-11-22T10:00:01Z panic"),
+        ]);
+        let told: Vec<Bytes> = marked(log).try_collect().await.unwrap();
+        let told = String::from_utf8(told.concat()).unwrap();
+        assert!(told.contains("\"all\"") && told.contains("\"panic\""), "{told}");
+        assert!(told.ends_with("\"}\n") && told.contains("10:00:01Z"), "{told}");
+        let none: Vec<Bytes> = marked(stream::iter([piece("")])).try_collect().await.unwrap();
+        assert!(none.concat().is_empty());
     }
 }

@@ -2,11 +2,12 @@
 //! stream of lines of JSON. A browser has few connections to one server; this
 //! takes one of them, however many instances there are.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use super::Call;
@@ -187,10 +188,40 @@ impl Reader {
     }
 }
 
-/// The agent's line, with the instance it is of.
-fn with_instance(id: &InstanceId, line: &Bytes) -> Vec<u8> {
-    let mut text = format!("{{\"instance\":\"{id}\",").into_bytes();
-    text.extend_from_slice(line.strip_prefix(b"{").unwrap_or(b"\"line\":\"\"}"));
+/// What is known of a line in what an agent sends.
+#[derive(Deserialize)]
+struct Sent<'a> {
+    #[serde(borrow)]
+    stream: Cow<'a, str>,
+    #[serde(borrow)]
+    at: Cow<'a, str>,
+    #[serde(borrow)]
+    line: Cow<'a, str>,
+}
+
+/// The same, with the instance it is of.
+#[derive(Serialize)]
+struct Line<'a> {
+    instance: &'a str,
+    stream: &'a str,
+    at: &'a str,
+    line: &'a str,
+}
+
+/// A line that an agent has sent of a log, with the instance it is of. Whatever the
+/// agent says, it is a line of this instance and of no other, and nothing but a line.
+pub fn with_instance(id: &InstanceId, line: &Bytes) -> Vec<u8> {
+    let lossy;
+    let (stream, at, said) = match serde_json::from_slice::<Sent<'_>>(line) {
+        Ok(Sent { stream, at, line }) => (stream, at, line),
+        // No line of ours: what it is, is for people to see.
+        Err(_) => {
+            lossy = String::from_utf8_lossy(line);
+            ("".into(), "".into(), Cow::Borrowed(&*lossy))
+        }
+    };
+    let told = Line { instance: id.as_str(), stream: &stream, at: &at, line: &said };
+    let mut text = serde_json::to_vec(&told).unwrap_or_default();
     text.push(b'\n');
     text
 }
@@ -212,4 +243,33 @@ fn note(id: &InstanceId, ended: &str) -> Vec<u8> {
     let mut text = serde_json::to_vec(&note).unwrap_or_default();
     text.push(b'\n');
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_agent_writes_lines_of_another_instance() {
+        let told = |line: &'static str| {
+            let text = with_instance(&"web-r1-x".into(), &Bytes::from(line));
+            let text = String::from_utf8(text).unwrap();
+            assert!(text.ends_with("}\n") && text.matches('\n').count() == 1, "{text}");
+            serde_json::from_str::<serde_json::Value>(&text).unwrap()
+        };
+        let line = told(r#"{"stream":"stdout","at":"2026-11-22T10:00:00Z","line":"a \"b\""}"#);
+        assert_eq!((&line["instance"], &line["line"]), (&"web-r1-x".into(), &"a \"b\"".into()));
+        assert_eq!(
+            (&line["stream"], &line["at"]),
+            (&"stdout".into(), &"2026-11-22T10:00:00Z".into())
+        );
+        let forged =
+            told(r#"{"stream":"stdout","at":"","line":"x","instance":"db-r1-y","ended":"no"}"#);
+        assert_eq!((&forged["instance"], &forged["line"]), (&"web-r1-x".into(), &"x".into()));
+        assert!(forged.get("ended").is_none(), "{forged}");
+        for broken in ["", "{", "{}", "{\"line\":", "no JSON", "[1]"] {
+            let line = told(broken);
+            assert_eq!((&line["instance"], &line["line"]), (&"web-r1-x".into(), &broken.into()));
+        }
+    }
 }
