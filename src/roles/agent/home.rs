@@ -4,13 +4,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
 use super::message::Remembered;
+use crate::paths::make_private;
 
 const FILE: &str = "agent.json";
 
@@ -40,24 +41,22 @@ impl Home {
             return Ok(Self { dir: None, kept: new()? });
         };
         let path = dir.join(FILE);
-        let kept =
-            match fs::read(&path) {
-                Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
-                    format!(
-                        "{} is damaged; restore it, or remove it to start as a new node",
-                        path.display()
-                    )
-                })?,
-                Err(error) if error.kind() == ErrorKind::NotFound => {
-                    let kept = new()?;
-                    fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).with_context(
-                        || format!("cannot make the data directory {}", dir.display()),
-                    )?;
-                    write(&dir, &kept)?;
-                    kept
-                }
-                Err(error) => bail!("cannot read {}: {error}", path.display()),
-            };
+        let kept = match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
+                format!(
+                    "{} is damaged; restore it, or remove it to start as a new node",
+                    path.display()
+                )
+            })?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let kept = new()?;
+                make_private(&dir)
+                    .with_context(|| format!("cannot make the data directory {}", dir.display()))?;
+                write(&dir, &kept)?;
+                kept
+            }
+            Err(error) => bail!("cannot read {}: {error}", path.display()),
+        };
         Ok(Self { dir: Some(dir), kept })
     }
 
