@@ -7,9 +7,11 @@
 use std::collections::BTreeMap;
 
 use super::core::{Core, Deadline};
+use super::credible::credible;
 use super::registry::superseded;
 use super::replica::{Ending, Verdict, judge};
 use super::state::{Delivery, Done, Failure, Instance, Node, Seen, StopCause};
+use crate::model::error::shown;
 use crate::model::view::NodeStatus;
 use crate::model::wall::unix_ms;
 use crate::model::wire::{DockerState, HeartbeatRequest, HeartbeatResponse};
@@ -91,10 +93,21 @@ impl Core {
         let looked = synced || planted(Fault::AbsenceBeforeSynced);
         let complete = looked && docker.state == DockerState::Ok;
         let mut listed: BTreeMap<InstanceId, ContainerInstance> = BTreeMap::new();
-        for report in containers {
-            if report.node_id == *node {
-                listed.insert(report.id.clone(), report);
+        let mut nonsense: Vec<InstanceId> = Vec::new();
+        for report in containers.into_iter().filter(|report| report.node_id == *node) {
+            let id = report.id.clone();
+            match credible(report) {
+                Some(report) => drop(listed.insert(id, report)),
+                None => nonsense.push(id),
             }
+        }
+        if let Some(first) = nonsense.first() {
+            let message = format!(
+                "node {node} reports {} instance(s) that cannot be, such as {}; ignored",
+                nonsense.len(),
+                shown(first.as_str())
+            );
+            self.note_node(node, "NonsenseReported", message);
         }
         let expected: Vec<InstanceId> = self
             .state
