@@ -5,11 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue, ORIGIN, WWW_AUTHENTICATE,
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue, ORIGIN,
+    WWW_AUTHENTICATE,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
@@ -19,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use super::guard::Guard;
 use super::reply::{Content, Ending, Reply, ReplyBody};
 use super::request::{Query, Request};
-use super::route::{Match, Route, Router};
+use super::route::{Access, Match, Route, Router};
 use super::server::{Phase, reached};
 use super::wire::{Ear, client_left};
 use super::{Handler, body};
@@ -29,6 +31,9 @@ use crate::model::error::shown;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const NO_SNIFF: HeaderName = HeaderName::from_static("x-content-type-options");
+
+/// How often it is looked whether somebody may still have an answer that goes on.
+const STILL: Duration = Duration::from_secs(2);
 
 /// What all connections of a server share.
 pub(super) struct Desk<H: Handler> {
@@ -62,13 +67,16 @@ impl<H: Handler> Desk<H> {
         let mut unread = !incoming.is_end_stream();
         let id = self.ids.of(&parts);
         let origin = parts.headers.get(ORIGIN).cloned();
+        let bearer = parts.headers.get(AUTHORIZATION).cloned();
+        let mut access = Access::Public;
         let mut reply = self
-            .reply(line, &id, &mut parts, incoming, &mut unread)
+            .reply(line, &id, &mut parts, incoming, &mut unread, &mut access)
             .await
             .unwrap_or_else(|error| told(error, &id));
-        // Something of the body is left, or the caller has a newer certificate: this
-        // connection is spent.
-        if unread || self.guard.is_outdated(line.certificate.as_deref()) {
+        // Something of the body is left, or the caller has (or may have) a newer
+        // certificate: this connection is spent.
+        let spent = line.certificate.is_some() && reply.status == StatusCode::UNAUTHORIZED;
+        if unread || spent || self.guard.is_outdated(line.certificate.as_deref()) {
             reply.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if reply.status == StatusCode::UNAUTHORIZED {
@@ -83,7 +91,7 @@ impl<H: Handler> Desk<H> {
         reply.headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         reply.headers.insert(NO_SNIFF, HeaderValue::from_static("nosniff"));
         self.guard.origins.decorate(origin.as_ref(), &mut reply.headers);
-        Ok(self.response(line, reply))
+        Ok(self.response(line, access, bearer, reply))
     }
 
     async fn reply(
@@ -93,6 +101,7 @@ impl<H: Handler> Desk<H> {
         parts: &mut Parts,
         incoming: Incoming,
         unread: &mut bool,
+        access: &mut Access,
     ) -> Result<Reply, ApiError> {
         self.guard.hosts.check(parts, line.local)?;
         let (route, params) = match self.router.find(&parts.method, parts.uri.path()) {
@@ -108,6 +117,7 @@ impl<H: Handler> Desk<H> {
         };
         let caller =
             self.guard.admit(route.access, parts, line.peer, line.certificate.as_deref())?;
+        *access = route.access;
         let strict = !route.access.is_machine();
         let query = Query::parse(parts.uri.query(), route.query, strict)?;
         body::check_headers(route, &parts.headers, &incoming)?;
@@ -177,12 +187,19 @@ impl<H: Handler> Desk<H> {
         Ok(with_allow(reply, allow))
     }
 
-    fn response(&self, line: &Line, reply: Reply) -> Response<ReplyBody> {
+    fn response(
+        &self,
+        line: &Line,
+        access: Access,
+        bearer: Option<HeaderValue>,
+        reply: Reply,
+    ) -> Response<ReplyBody> {
         let body = match reply.body {
             Content::Whole(bytes) => ReplyBody::Whole(Some(bytes)),
-            Content::Stream { pieces, live } => {
-                ReplyBody::Stream { pieces, ending: live.then(|| self.ending(line)) }
-            }
+            Content::Stream { pieces, live } => ReplyBody::Stream {
+                pieces,
+                ending: live.then(|| self.ending(line, access, bearer)),
+            },
         };
         let mut response = Response::new(body);
         *response.status_mut() = reply.status;
@@ -190,12 +207,14 @@ impl<H: Handler> Desk<H> {
         response
     }
 
-    fn ending(&self, line: &Line) -> Ending {
+    fn ending(&self, line: &Line, access: Access, bearer: Option<HeaderValue>) -> Ending {
         let (ear, mut phase) = (line.ear.clone(), self.phase.clone());
+        let shut_out = self.guard.shut_out(access, line.certificate.clone(), bearer, STILL);
         Box::pin(async move {
             tokio::select! {
                 () = client_left(ear) => {}
                 () = reached(&mut phase, Phase::Draining) => {}
+                () = shut_out => {}
             }
         })
     }

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -39,6 +40,12 @@ pub trait Doorkeeper: std::fmt::Debug + Send + Sync {
         certificate: Option<&PeerCertificate>,
         bearer: Option<&str>,
     ) -> Result<Identity, Refusal>;
+
+    /// Whether what was shown would still open a route that is for `access`: asked again
+    /// and again while an answer goes on.
+    fn still_lets(&self, _: Access, _: Option<&PeerCertificate>, _: Option<&str>) -> bool {
+        true
+    }
 
     /// Whether there is a newer certificate, which a new connection would show.
     fn is_outdated(&self, _certificate: &PeerCertificate) -> bool {
@@ -94,6 +101,26 @@ impl Guard {
     pub(super) fn is_outdated(&self, certificate: Option<&PeerCertificate>) -> bool {
         let both = self.doorkeeper.as_ref().zip(certificate);
         both.is_some_and(|(doorkeeper, certificate)| doorkeeper.is_outdated(certificate))
+    }
+
+    /// Completes when these credentials, which were good, are not any more: a token that
+    /// is revoked or expires ends what it has opened, too.
+    pub(super) fn shut_out(
+        &self,
+        access: Access,
+        certificate: Option<Arc<PeerCertificate>>,
+        bearer: Option<HeaderValue>,
+        every: Duration,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let doorkeeper = self.doorkeeper.clone().filter(|_| access != Access::Public);
+        async move {
+            let Some(doorkeeper) = doorkeeper else { return std::future::pending().await };
+            let bearer = bearer.as_ref().and_then(|value| value.to_str().ok());
+            let token = bearer.and_then(|text| text.split_once(' ')).map(|(_, token)| token.trim());
+            while doorkeeper.still_lets(access, certificate.as_deref(), token) {
+                tokio::time::sleep(every).await;
+            }
+        }
     }
 
     fn identify(

@@ -2,11 +2,12 @@
 //! stream of lines of JSON. A browser has few connections to one server; this
 //! takes one of them, however many instances there are.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use super::Call;
@@ -166,10 +167,31 @@ impl Reader {
     }
 }
 
-/// The agent's line, with the instance it is of.
+/// A line of a log, and whose it is.
+#[derive(Serialize)]
+struct Told<'a> {
+    instance: &'a str,
+    #[serde(flatten)]
+    line: Line<'a>,
+}
+
+/// What an agent says of a line.
+#[derive(Default, Deserialize, Serialize)]
+struct Line<'a> {
+    #[serde(borrow, default)]
+    stream: Cow<'a, str>,
+    #[serde(borrow, default)]
+    at: Cow<'a, str>,
+    #[serde(borrow, default)]
+    line: Cow<'a, str>,
+}
+
+/// The agent's line, with the instance it is of. It is read and written anew: as it is,
+/// it could say that it is of another one.
 fn with_instance(id: &InstanceId, line: &Bytes) -> Vec<u8> {
-    let mut text = format!("{{\"instance\":\"{id}\",").into_bytes();
-    text.extend_from_slice(line.strip_prefix(b"{").unwrap_or(b"\"line\":\"\"}"));
+    let line = serde_json::from_slice(line)
+        .unwrap_or_else(|_| Line { line: String::from_utf8_lossy(line), ..Line::default() });
+    let mut text = serde_json::to_vec(&Told { instance: id.as_str(), line }).unwrap_or_default();
     text.push(b'\n');
     text
 }
@@ -186,4 +208,32 @@ fn note(id: &InstanceId, ended: &str) -> Vec<u8> {
     let mut text = serde_json::to_vec(&note).unwrap_or_default();
     text.push(b'\n');
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(line: &str) -> String {
+        let text = with_instance(&"web-1".into(), &Bytes::from(line.to_owned()));
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn a_line_is_of_the_instance_that_was_asked_for() {
+        let good = r#"{"stream":"stderr","at":"2026-01-01T00:00:00Z","line":"a \"b\"\u0001"}"#;
+        let whole = format!("{{\"instance\":\"web-1\",{}\n", &good[1..]);
+        assert_eq!(told(good), whole);
+        for forged in [
+            r#"{"line":"x","instance":"db-1"}"#,
+            r#"{"line":"x"}, {"instance":"db-1"}"#,
+            r#"{"instance":"db-1"}"#,
+            "not JSON at all",
+            "",
+        ] {
+            let value: serde_json::Value = serde_json::from_str(&told(forged)).unwrap();
+            assert_eq!(value["instance"], "web-1", "{forged}");
+            assert!(!told(forged).contains(r#""instance":"db-1""#), "{forged}");
+        }
+    }
 }
