@@ -94,8 +94,12 @@ fn new() -> anyhow::Result<Kept> {
 fn write(dir: &Path, kept: &Kept) -> anyhow::Result<()> {
     let (path, new) = (dir.join(FILE), dir.join(format!("{FILE}.new")));
     let attempt = || -> std::io::Result<()> {
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        // What an earlier attempt left might be readable by others.
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
         file.write_all(&serde_json::to_vec_pretty(kept)?)?;
         file.sync_all()?;
         fs::rename(&new, &path)?;
@@ -120,6 +124,9 @@ mod tests {
         let dir = temp.path().join("a/b");
         let mut first = Home::open(Some(dir.clone())).unwrap();
         assert_eq!(first.remembered(), None);
+        let left = dir.join(format!("{FILE}.new"));
+        fs::write(&left, "left over").unwrap();
+        fs::set_permissions(&left, fs::Permissions::from_mode(0o644)).unwrap();
         first.remember(remembered()).unwrap();
         let second = Home::open(Some(dir.clone())).unwrap();
         assert_eq!(second.key(), first.key());
