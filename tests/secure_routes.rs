@@ -412,6 +412,11 @@ async fn a_malicious_node_speaks_for_itself_only() {
     assert!(right.is_ok(), "{right:?}");
     let error = client.health(&client.at(&NodeId::from("n1"), &there)).await.unwrap_err();
     assert!(error.to_string().contains("somebody else"), "{error}");
+    // Nor does an agent report to another one, whose certificate is as good as its own.
+    let reporter = cluster.member("m9").await.client_config().unwrap();
+    let reporter = Client::secured(&format!("https://{there}"), reporter).unwrap();
+    let error = reporter.health().await.unwrap_err();
+    assert!(error.to_string().contains("somebody else"), "{error}");
     agent.kill();
     cluster.scheduler.shutdown().await;
 }

@@ -201,6 +201,21 @@ mod tests {
     use crate::roles::scheduler::state::State;
     use crate::roles::scheduler::store::Store;
 
+    /// A node could else tell people that their token is no good, or send them elsewhere.
+    #[test]
+    fn an_agent_does_not_speak_for_the_scheduler() {
+        let passed_on = |status| {
+            let error = ApiError::new(status, "Reason", "words");
+            agent_trouble("10.0.0.2:8081", "the log of web-1", ClientError::Api(error)).status
+        };
+        for status in [400, 404, 409, 503] {
+            assert_eq!(passed_on(status), status);
+        }
+        for status in [101, 204, 302, 401, 403, 407, 413, 421] {
+            assert_eq!(passed_on(status), 502, "{status}");
+        }
+    }
+
     #[tokio::test]
     async fn a_reader_that_falls_behind_is_told() {
         let timing = Timing { events_kept: 10, ..Timing::default() };
