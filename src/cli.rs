@@ -140,8 +140,10 @@ pub enum ReplayOutput {
 #[derive(Args, Clone, Debug)]
 pub struct AgentArgs {
     /// Become a node of a cluster, with what `kube-lite scheduler --init` or `kube-lite ctl token
-    /// create --role join` printed. Needed once; later starts find it in the data directory
-    #[arg(long, value_name = "TOKEN@HOST:PORT", conflicts_with_all = ["nodes", "insecure"])]
+    /// create --role join` printed. Needed once; later starts find it in the data directory. In the
+    /// environment, other users of this machine do not see it
+    #[arg(long, env = "KUBE_LITE_JOIN", hide_env_values = true)]
+    #[arg(value_name = "TOKEN@HOST:PORT", conflicts_with_all = ["nodes", "insecure"])]
     pub join: Option<String>,
     /// The scheduler to report to, e.g. http://10.0.0.1:8080 [env: KUBE_LITE_SERVER]
     #[arg(long, value_name = "URL")]

@@ -494,6 +494,11 @@ impl AgentClient {
         Ok(self.transport.open(&url, self.timeout).await?.lines())
     }
 
+    /// What it tells Prometheus.
+    pub async fn metrics(&self, address: &str) -> Result<ByteStream, ClientError> {
+        self.transport.open(&self.url(address, "/metrics"), self.timeout).await
+    }
+
     /// How the agent itself is.
     pub async fn health(&self, address: &str) -> Result<HealthView, ClientError> {
         let url = self.url(address, query::health().path());

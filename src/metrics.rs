@@ -17,7 +17,7 @@ use crate::http::Reply;
 use crate::model::ApiError;
 
 /// The content type of what [`page`] makes.
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Names and values, e.g. `status="alive"`.
 pub type Labels<const N: usize> = [(&'static str, String); N];

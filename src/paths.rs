@@ -1,6 +1,7 @@
 //! Where things are kept when nobody says otherwise.
 
-use std::path::PathBuf;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
@@ -20,6 +21,19 @@ pub fn state_dir(name: &str) -> anyhow::Result<PathBuf> {
     Ok(home.join(".local/state/kube-lite").join(name))
 }
 
+/// Makes a directory that only its owner may enter, unless it is there. Those above it,
+/// made if need be, are like any others: what root makes in `/var/lib` is given to the
+/// user of a service, which has to get there.
+///
+/// # Errors
+/// Those of the system.
+pub fn make_private(directory: &Path) -> std::io::Result<()> {
+    if let Some(above) = directory.parent().filter(|above| !above.as_os_str().is_empty()) {
+        std::fs::create_dir_all(above)?;
+    }
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
+}
+
 fn absolute(variable: &str) -> anyhow::Result<Option<PathBuf>> {
     let given = std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(path) = given.as_ref().filter(|path| !path.is_absolute()) {
@@ -29,4 +43,24 @@ fn absolute(variable: &str) -> anyhow::Result<Option<PathBuf>> {
         );
     }
     Ok(given)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn only_the_directory_itself_is_private() {
+        let temp = tempfile::tempdir().unwrap();
+        let directory = temp.path().join("kube-lite/scheduler");
+        make_private(&directory).unwrap();
+        make_private(&directory).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&directory), 0o700);
+        let plain = temp.path().join("plain");
+        std::fs::create_dir(&plain).unwrap();
+        assert_eq!(mode(directory.parent().unwrap()), mode(&plain), "as others are");
+    }
 }

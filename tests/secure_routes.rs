@@ -575,8 +575,205 @@ async fn a_malicious_node_speaks_for_itself_only() {
     assert!(right.is_ok(), "{right:?}");
     let error = client.health(&client.at(&NodeId::from("n1"), &there)).await.unwrap_err();
     assert!(error.to_string().contains("somebody else"), "{error}");
+    // Nor does an agent report to another one, whose certificate is as good as its own.
+    let reporter = cluster.member("m9").await.client_config().unwrap();
+    let reporter = Client::secured(&format!("https://{there}"), reporter).unwrap();
+    let error = reporter.health().await.unwrap_err();
+    assert!(error.to_string().contains("somebody else"), "{error}");
     agent.kill();
     cluster.scheduler.shutdown().await;
+}
+
+/// A spec may hold secrets: who only looks is shown the names of variables, everywhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_sees_no_values() {
+    const SECRET: &str = "hunter2";
+    let cluster = Cluster::start().await;
+    let addr = cluster.scheduler.local_addr();
+    let spec = json!({"name": "web", "image": "i", "replicas": 0, "env": {"PASSWORD": SECRET}});
+    let deployed = cluster.shown("operator").ask(addr, SCHEDULER, "POST", "/deploy", &spec).await;
+    assert_eq!(deployed, Said::Answer(200, String::new()));
+    let reads = [
+        "/workloads",
+        "/workloads/web",
+        "/stream",
+        "/events",
+        "/workloads/web/explain",
+        "/workloads/web/history",
+        "/metrics",
+        "/instances",
+    ];
+    for path in reads {
+        let seen = cluster.shown("viewer").read(addr, path).await;
+        assert!(seen.starts_with("HTTP/1.1 200"), "{path}: {seen}");
+        assert!(!seen.contains(SECRET), "{path}: {seen}");
+    }
+    for path in ["/workloads", "/workloads/web", "/workloads/web/history", "/stream"] {
+        let (seen, all) = (cluster.shown("viewer"), cluster.shown("operator"));
+        assert!(seen.read(addr, path).await.contains(r#""PASSWORD":"(hidden)""#), "{path}");
+        assert!(all.read(addr, path).await.contains(SECRET), "{path}");
+    }
+    // What changes comes to a page that looks on, too.
+    let mut stream = cluster.shown("viewer").open(addr, "/stream").await;
+    let mut heard = until_heard(&mut stream, "PASSWORD").await;
+    let spec = json!({"name": "web", "image": "i", "replicas": 0, "env": {"PASSWORD": "hunter22"}});
+    cluster.shown("operator").ask(addr, SCHEDULER, "POST", "/deploy", &spec).await;
+    heard += &until_heard(&mut stream, "\"revision\":2").await;
+    assert!(!heard.contains(SECRET), "{heard}");
+    cluster.scheduler.shutdown().await;
+}
+
+/// A token that is taken back ends what it had opened.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_shut_out_hears_no_more() {
+    let cluster = Cluster::start().await;
+    let addr = cluster.scheduler.local_addr();
+    let asked = TokenRequest { role: Grant::Viewer, name: None, expires_in_seconds: None };
+    let made = cluster.keeper.create_token(&asked).unwrap();
+    let tls = client_config(&cluster.authority, None).unwrap();
+    let viewer = Shown { tls, token: Some(made.secret) };
+    let mut streams = Vec::new();
+    for path in ["/stream", "/events?follow=true"] {
+        let mut stream = viewer.open(addr, path).await;
+        let head = until_heard(&mut stream, "\r\n\r\n").await;
+        assert!(head.starts_with("HTTP/1.1 200"), "{path}: {head}");
+        streams.push((path, stream));
+    }
+    cluster.keeper.revoke_token(&made.token.id).unwrap();
+    for (path, mut stream) in streams {
+        let end = async {
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).await
+        };
+        assert!(timeout(PATIENCE, end).await.is_ok(), "{path} goes on");
+    }
+    cluster.scheduler.shutdown().await;
+}
+
+/// A node that lies about itself with numbers that cannot be must leave a scheduler that
+/// reads its own records back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_malicious_node_does_not_keep_the_scheduler_from_starting_again() {
+    let cluster = Cluster::start().await;
+    let data = cluster.dir.path().join("data");
+    let config = || SchedulerConfig {
+        keeper: Some(cluster.keeper.clone()),
+        data_dir: Some(data.clone()),
+        ..SchedulerConfig::default()
+    };
+    let scheduler = scheduler::start(config()).await.unwrap();
+    let addr = scheduler.local_addr();
+    let spec = json!({"name": "web", "image": "i", "replicas": 1});
+    let operator = cluster.shown("operator");
+    operator.ask(addr, SCHEDULER, "POST", "/deploy", &spec).await;
+    let node = cluster.shown("node");
+    let hello = json!({"nodeId": "n1", "key": "k", "incarnation": 1, "port": 9,
+        "docker": {"state": "ok"}});
+    let mut epoch = 1_u64;
+    for (number, reported) in [
+        json!({"epoch": (1_u64 << 31) - 2}),
+        json!({"epoch": u64::MAX}),
+        json!({"containers": [{"revision": (1_u64 << 53) - 1}]}),
+        json!({"containers": [{"revision": 1, "restarts": u32::MAX, "backoffStep": u32::MAX}]}),
+        json!({"containers": [{"revision": 1, "replica": u32::MAX}]}),
+        json!({"containers": [{"workloadId": "../x", "revision": 1}]}),
+        json!({"containers": [{"id": "x\"y", "revision": 1}]}),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        node.ask(addr, SCHEDULER, "POST", "/register", &hello).await;
+        let mut beat = json!({"nodeId": "n1", "incarnation": 1, "epoch": epoch, "seq": number + 1,
+            "synced": true, "docker": {"state": "ok"}, "containers": []});
+        let whole = json!({"id": format!("web-r1-{number}"), "containerId": "c", "workloadId": "web",
+            "replica": 0, "nodeId": "n1", "image": "i", "phase": "exited", "exitCode": 1});
+        for (key, value) in reported.as_object().unwrap() {
+            beat[key] = value.clone();
+        }
+        for container in beat["containers"].as_array_mut().unwrap() {
+            let mut all = whole.clone();
+            for (key, value) in container.as_object().unwrap() {
+                all[key] = value.clone();
+            }
+            *container = all;
+        }
+        let said = node.ask(addr, SCHEDULER, "POST", "/heartbeat", &beat).await;
+        assert!(matches!(said, Said::Answer(200 | 422, _)), "{number}: {said:?}");
+        epoch = scheduler.handle().snapshot().state.epoch;
+    }
+    // What it made of that is on the disk with the next changes.
+    let spec = json!({"name": "web", "image": "j", "replicas": 1});
+    let said = operator.ask(addr, SCHEDULER, "POST", "/deploy", &spec).await;
+    assert_eq!(said, Said::Answer(200, String::new()));
+    scheduler.shutdown().await;
+    for _ in 0..3 {
+        scheduler::start(config()).await.expect("it starts again").shutdown().await;
+    }
+    cluster.scheduler.shutdown().await;
+}
+
+/// Who may ask is decided by the scheduler, whatever an agent answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn figures_of_a_node_come_through_the_scheduler() {
+    let cluster = Cluster::start().await;
+    let addr = cluster.scheduler.local_addr();
+    let agent = cluster.agent("a1").await;
+    let viewer = cluster.shown("viewer");
+    until("the node to be known", SHORT, || async {
+        let seen = viewer.read_all(addr, "/nodes/a1/metrics").await;
+        let good = seen.starts_with("HTTP/1.1 200") && seen.contains("kube_lite_agent_docker_up");
+        if good { Ok(()) } else { Err(seen) }
+    })
+    .await;
+    let seen = viewer.read_all(addr, "/nodes/nobody/metrics").await;
+    assert!(seen.starts_with("HTTP/1.1 404"), "{seen}");
+    agent.kill();
+    cluster.scheduler.shutdown().await;
+}
+
+type Stream = tokio_rustls::client::TlsStream<TcpStream>;
+
+/// Reads on until these words have come.
+async fn until_heard(stream: &mut Stream, words: &str) -> String {
+    let mut heard = Vec::new();
+    let reading = async {
+        while !String::from_utf8_lossy(&heard).contains(words) {
+            assert_ne!(stream.read_buf(&mut heard).await.unwrap(), 0, "it ended before {words:?}");
+        }
+    };
+    timeout(PATIENCE, reading).await.expect("these words in time");
+    String::from_utf8_lossy(&heard).into_owned()
+}
+
+impl Shown {
+    /// A GET whose answer is not read yet.
+    async fn open(&self, addr: SocketAddr, path: &str) -> Stream {
+        let tcp = TcpStream::connect(addr).await.unwrap();
+        let name = ServerName::try_from(SCHEDULER).unwrap();
+        let mut stream = TlsConnector::from(self.tls.clone()).connect(name, tcp).await.unwrap();
+        let token = self.token.as_deref().unwrap_or_default();
+        let text = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Authorization: Bearer {token}\r\n\r\n"
+        );
+        stream.write_all(text.as_bytes()).await.unwrap();
+        stream
+    }
+
+    /// An answer to its end; of a stream, its first message.
+    async fn read(&self, addr: SocketAddr, path: &str) -> String {
+        match path {
+            "/stream" => until_heard(&mut self.open(addr, path).await, "\"resumed\":").await,
+            _ => self.read_all(addr, path).await,
+        }
+    }
+
+    async fn read_all(&self, addr: SocketAddr, path: &str) -> String {
+        let mut stream = self.open(addr, path).await;
+        let mut all = Vec::new();
+        timeout(PATIENCE, stream.read_to_end(&mut all)).await.expect("an end").unwrap();
+        String::from_utf8_lossy(&all).into_owned()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

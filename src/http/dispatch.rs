@@ -89,9 +89,10 @@ impl<H: Handler> Desk<H> {
             .reply(line, &id, &mut parts, incoming, &mut way)
             .await
             .unwrap_or_else(|error| told(error, &id));
-        // Something of the body is left, or the caller has a newer certificate: this
-        // connection is spent.
-        if way.unread || self.guard.is_outdated(line.certificate.as_deref()) {
+        // Something of the body is left, or the caller has (or may have) a newer
+        // certificate: this connection is spent.
+        let spent = line.certificate.is_some() && reply.status == StatusCode::UNAUTHORIZED;
+        if way.unread || spent || self.guard.is_outdated(line.certificate.as_deref()) {
             reply.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if reply.status == StatusCode::UNAUTHORIZED {

@@ -92,6 +92,8 @@ pub enum Refusal {
     NoCredentials(Access),
     /// The certificate has expired, and only renewing it is possible.
     ExpiredCertificate(NodeId),
+    /// The scheduler's has, by the clock of whom it calls.
+    ExpiredScheduler,
     /// The role is too small.
     RoleTooSmall {
         /// The role there is.
@@ -166,6 +168,16 @@ pub fn speaks_for(caller: &Identity, node: &NodeId) -> Result<(), Refusal> {
     }
 }
 
+/// May this caller see the values in the environment of workloads? They may be secrets,
+/// and who only looks needs none of them.
+pub fn may_see_values(caller: &Identity) -> bool {
+    match caller {
+        Identity::Anybody => true,
+        Identity::Person { role, .. } => *role >= Role::Operator,
+        _ => false,
+    }
+}
+
 /// May a node that calls from `peer` be called back at `advertised` (`host:port`)?
 /// Hosts in `allowed` were named by the operator.
 ///
@@ -225,7 +237,7 @@ impl Refusal {
             Refusal::UnknownCertificate => "UnknownCertificate",
             Refusal::RevokedCertificate(_) => "RevokedCertificate",
             Refusal::NoCredentials(_) => "NoCredentials",
-            Refusal::ExpiredCertificate(_) => "ExpiredCertificate",
+            Refusal::ExpiredCertificate(_) | Refusal::ExpiredScheduler => "ExpiredCertificate",
             Refusal::RoleTooSmall { .. } => "RoleTooSmall",
             Refusal::WrongKind { .. } => "WrongKindOfCaller",
             Refusal::AnotherNode { .. } => "AnotherNode",
@@ -247,7 +259,8 @@ impl Refusal {
             | Refusal::UnknownCertificate
             | Refusal::RevokedCertificate(_)
             | Refusal::NoCredentials(_)
-            | Refusal::ExpiredCertificate(_) => 401,
+            | Refusal::ExpiredCertificate(_)
+            | Refusal::ExpiredScheduler => 401,
             Refusal::RoleTooSmall { .. }
             | Refusal::WrongKind { .. }
             | Refusal::AnotherNode { .. }
@@ -297,6 +310,10 @@ impl Refusal {
                 "The certificate of node {node} has expired; its agent renews it by itself. If it \
                  does not: is the clock of one of the two machines wrong?"
             ),
+            Refusal::ExpiredScheduler => "The scheduler's certificate has expired, by the clock \
+                here; it has a newer one for a new connection. If that does not help: is the \
+                clock of one of the two machines wrong?"
+                .to_owned(),
             Refusal::RoleTooSmall { has, needs } => format!(
                 "This takes the role {}, and your token has the role {}.",
                 needs.as_str(),
@@ -363,6 +380,16 @@ mod tests {
                 let is = authorise(access, &caller).map_or_else(|no| no.reason(), |()| "+");
                 assert_eq!(is, wanted, "{caller:?} at {access:?}");
             }
+        }
+    }
+
+    #[test]
+    fn values_are_for_those_who_can_set_them() {
+        let person = |role| Identity::Person { name: String::new(), role };
+        assert!(may_see_values(&Identity::Anybody), "nobody is asked who he is");
+        assert!(may_see_values(&person(Role::Admin)) && may_see_values(&person(Role::Operator)));
+        for caller in [person(Role::Viewer), Identity::Nobody, Identity::Node("n".into())] {
+            assert!(!may_see_values(&caller), "{caller:?}");
         }
     }
 

@@ -3,6 +3,7 @@
 //! directory: the authority, and the [`Ledger`].
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use super::access::{Identity, Proof, Refusal};
 use super::authority::Authority;
 use super::credentials::Credentials;
 use super::ledger::{Grant, Ledger, Seconds, TokenView, Unrevoked};
+use super::membership::nap;
 use super::message::{CertificateResponse, SessionView, SignInOffer, TokenRequest, TokenResponse};
 use super::sessions::{CODE_LIFE, Sessions};
 use super::tls::{Badge, PeerCertificate, client_config, server_config};
@@ -40,6 +42,8 @@ pub struct Keeper {
     dir: PathBuf,
     authority: Authority,
     badge: Arc<Badge>,
+    /// When that was signed.
+    signed_at: AtomicU64,
     hosts: Vec<String>,
     life: Seconds,
     ledger: RwLock<Ledger>,
@@ -141,6 +145,7 @@ impl Keeper {
             dir,
             authority,
             badge: Arc::default(),
+            signed_at: AtomicU64::new(0),
             hosts,
             life,
             ledger: RwLock::new(ledger),
@@ -175,22 +180,22 @@ impl Keeper {
 
     /// Renews the scheduler's own certificate in time, for as long as it is polled.
     pub async fn stay_fresh(self: Arc<Self>) {
-        let mut wait = Duration::from_secs((self.life * 2 / 3).max(1));
         loop {
-            tokio::time::sleep(wait).await;
-            wait = match self.renew_badge() {
-                Ok(()) => Duration::from_secs((self.life * 2 / 3).max(1)),
-                Err(error) => {
-                    tracing::error!("the scheduler's certificate is not renewed: {error:#}");
-                    Duration::from_secs(60)
-                }
-            };
+            let due = due(self.signed_at.load(Ordering::Relaxed), now(), self.life);
+            if !due.is_zero() {
+                tokio::time::sleep(nap(due)).await;
+            } else if let Err(error) = self.renew_badge() {
+                tracing::error!("the scheduler's certificate is not renewed: {error:#}");
+                tokio::time::sleep(Duration::from_secs(60)).await;
+            }
         }
     }
 
     fn renew_badge(&self) -> anyhow::Result<()> {
-        let signed = self.authority.sign_scheduler(&self.hosts, now(), self.life)?;
+        let now = now();
+        let signed = self.authority.sign_scheduler(&self.hosts, now, self.life)?;
         self.badge.wear(Arc::new(signed));
+        self.signed_at.store(now, Ordering::Relaxed);
         Ok(())
     }
 
@@ -418,6 +423,7 @@ impl Doorkeeper for Keeper {
         match certificate.node() {
             Some(shown) => ledger.bearer(&shown, now()),
             None if certificate.is_scheduler(now()) => Ok(Identity::Scheduler),
+            None if certificate.names_scheduler() => Err(Refusal::ExpiredScheduler),
             None => Err(Refusal::UnknownCertificate),
         }
     }
@@ -452,6 +458,13 @@ impl Doorkeeper for Keeper {
     }
 }
 
+/// How long until two thirds of a certificate's life are over, at least a second of it.
+fn due(signed_at: Seconds, now: Seconds, life: Seconds) -> Duration {
+    // A clock that was set back makes it due, too.
+    let age = now.checked_sub(signed_at).unwrap_or(life);
+    Duration::from_secs((life * 2 / 3).max(1).saturating_sub(age))
+}
+
 fn authority_files(dir: &Path) -> (PathBuf, PathBuf) {
     (dir.join("authority.crt"), dir.join("authority.key"))
 }
@@ -464,4 +477,21 @@ fn random() -> anyhow::Result<[u8; 32]> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).context("the system has no random numbers")?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_sleeps_renews_when_it_wakes() {
+        let day = 24 * 3600;
+        assert_eq!(due(0, 0, 90 * day), Duration::from_secs(60 * day));
+        assert_eq!(due(0, 60 * day, 90 * day), Duration::ZERO);
+        assert_eq!(due(100, 0, 90 * day), Duration::ZERO, "set back");
+        assert_eq!(due(0, 0, 1), Duration::from_secs(1), "not again and again");
+        // Its timers knew nothing of the time in between.
+        assert_eq!(nap(due(0, 0, 90 * day)), Duration::from_secs(3600));
+        assert_eq!(nap(due(0, 0, 30)), Duration::from_secs(20));
+    }
 }

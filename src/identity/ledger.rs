@@ -174,11 +174,12 @@ impl Ledger {
     pub fn revoke_token(&mut self, id: &str, now: Seconds) -> Result<TokenView, Unrevoked> {
         let hash = self.tokens.keys().find(|hash| id_of(hash) == id).cloned();
         let hash = hash.ok_or(Unrevoked::Unknown)?;
-        let admins = |(of, token): (&String, &Token)| {
-            token.grant == Grant::Admin && token.is_good(now) && *of != hash
+        // One that expires would leave nobody one day.
+        let lasts = |token: &Token| {
+            token.grant == Grant::Admin && token.is_good(now) && token.expires.is_none()
         };
-        let is_admin = self.tokens.get(&hash).is_some_and(|t| t.grant == Grant::Admin);
-        if is_admin && !self.tokens.iter().any(admins) {
+        let admins = |(of, token): (&String, &Token)| lasts(token) && *of != hash;
+        if self.tokens.get(&hash).is_some_and(lasts) && !self.tokens.iter().any(admins) {
             return Err(Unrevoked::LastAdmin);
         }
         let token = self.tokens.get_mut(&hash).ok_or(Unrevoked::Unknown)?;
@@ -323,11 +324,14 @@ mod tests {
         assert_eq!(ledger.holder("bbbbbbbbbbbb", 121), Err(Refusal::RevokedToken));
         assert_eq!(ledger.revoke_token("nope", 120), Err(Unrevoked::Unknown));
         assert_eq!(ledger.revoke_token(&admin.id, 120), Err(Unrevoked::LastAdmin));
+        let passing = ledger.add_token("eeeeeeeeeeee", Grant::Admin, "guest", 120, Some(2000));
+        assert_eq!(ledger.revoke_token(&admin.id, 121), Err(Unrevoked::LastAdmin), "soon");
+        assert!(ledger.revoke_token(&passing.id, 121).is_ok());
         let states: Vec<_> = ledger.tokens(2000).into_iter().map(|view| view.state).collect();
-        assert_eq!(states, ["good", "revoked", "expired"]);
+        assert_eq!(states, ["good", "revoked", "expired", "revoked"]);
         // What has long ended is forgotten when there is something new.
         ledger.add_token("dddddddddddd", Grant::Admin, "second", 120 + REMEMBERED, None);
-        assert_eq!(ledger.tokens(120 + REMEMBERED).len(), 3);
+        assert_eq!(ledger.tokens(120 + REMEMBERED).len(), 4);
         assert!(ledger.revoke_token(&admin.id, 120 + REMEMBERED).is_ok(), "there is another one");
     }
 

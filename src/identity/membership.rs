@@ -178,7 +178,10 @@ impl Membership {
     pub async fn stay_fresh(self: Arc<Self>, client: Client) {
         loop {
             let (due, life) = self.due();
-            tokio::time::sleep(due).await;
+            if !due.is_zero() {
+                tokio::time::sleep(nap(due)).await;
+                continue;
+            }
             if let Err(error) = self.renew(&client).await {
                 tracing::warn!(
                     node = self.node.as_str(),
@@ -216,6 +219,12 @@ impl Membership {
 
 const HOUR: Duration = Duration::from_secs(3600);
 
+/// How long to sleep at once when something is due then: timers stand still while a
+/// machine sleeps, and certificates do not.
+pub(super) fn nap(due: Duration) -> Duration {
+    due.min(HOUR)
+}
+
 /// An agent obeys the scheduler of its cluster, and knows nobody else.
 impl Doorkeeper for Membership {
     fn identify(
@@ -228,6 +237,7 @@ impl Doorkeeper for Membership {
             return Ok(Identity::Scheduler);
         }
         match certificate.node() {
+            _ if certificate.names_scheduler() => Err(Refusal::ExpiredScheduler),
             Some(other) => Ok(Identity::Node(other.node)),
             None => Err(Refusal::UnknownCertificate),
         }

@@ -66,7 +66,12 @@ impl PeerCertificate {
 
     /// Whether it is the scheduler's, and good at `now`.
     pub fn is_scheduler(&self, now: Seconds) -> bool {
-        now <= self.expires && self.names.iter().any(|name| name == SCHEDULER)
+        now <= self.expires && self.names_scheduler()
+    }
+
+    /// The same, also when it is too old.
+    pub fn names_scheduler(&self) -> bool {
+        self.names.iter().any(|name| name == SCHEDULER)
     }
 }
 

@@ -102,6 +102,18 @@ pub struct WorkloadView {
     pub rollout: Option<RolloutView>,
 }
 
+impl WorkloadView {
+    /// The same for those who may not see the values of its environment: the names stay.
+    #[must_use]
+    pub fn without_values(mut self) -> Self {
+        self.spec.env.values_mut().for_each(|value| HIDDEN.clone_into(value));
+        self
+    }
+}
+
+/// In the place of a value that is not for its reader.
+pub const HIDDEN: &str = "(hidden)";
+
 /// A rollout as shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -149,6 +161,15 @@ pub struct RevisionView {
     pub outcome: Option<String>,
     /// What it is made of.
     pub template: super::Template,
+}
+
+impl RevisionView {
+    /// The same for those who may not see the values of its environment.
+    #[must_use]
+    pub fn without_values(mut self) -> Self {
+        self.template.env.values_mut().for_each(|value| HIDDEN.clone_into(value));
+        self
+    }
 }
 
 /// An earlier revision was asked for once more.

@@ -257,7 +257,9 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     if settings.is_some() {
         args.allow.nothing()?;
     }
-    let joins = args.join.is_some() || args.data_dir.is_some();
+    // In a file of settings it may be left empty.
+    let join = args.join.clone().filter(|text| !text.is_empty());
+    let joins = join.is_some() || args.data_dir.is_some();
     if let Some(settings) = settings.clone().filter(|_| !joins) {
         let (scheduler, _) = scheduler_of(args.scheduler.as_deref())?;
         return simulate(args, scheduler, settings, stop).await;
@@ -276,7 +278,7 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
         Some(directory) => directory,
         None => state_dir(&format!("agent-{node}"))?,
     };
-    let member = match &args.join {
+    let member = match &join {
         Some(text) => {
             let invitation = Invitation::parse(text).map_err(Error::msg)?;
             Some(Membership::join(&data_dir, &node, &invitation).await?)

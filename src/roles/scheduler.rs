@@ -1,7 +1,7 @@
 //! The scheduler: who is alive, what is desired, what is actual; closes the gap.
 //!
 //! Pure: [`core`] and the files it is spread over (`registry`, `intake`, `adoption`,
-//! `reconcile`, `rollout`, `placement`, `orders`, `users`, `replica`, `durable`, `state`,
+//! `credible`, `reconcile`, `rollout`, `placement`, `orders`, `users`, `replica`, `durable`, `state`,
 //! `chronicle`), and for readers `views`, `explain` and `changes`. Shells: [`driver`]
 //! (the task that owns the core), [`vitals`] (how it does), [`server`], [`store`], `dispatch`, `upkeep`
 //! (`--check` and `--restore`), `founding` (`--init`). What was decided can be recorded and decided again:
@@ -12,6 +12,7 @@ mod adoption;
 pub mod changes;
 mod chronicle;
 pub mod core;
+mod credible;
 mod dispatch;
 pub mod driver;
 pub mod durable;

@@ -4,13 +4,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
 use super::message::Remembered;
+use crate::paths::make_private;
 
 const FILE: &str = "agent.json";
 
@@ -40,24 +41,22 @@ impl Home {
             return Ok(Self { dir: None, kept: new()? });
         };
         let path = dir.join(FILE);
-        let kept =
-            match fs::read(&path) {
-                Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
-                    format!(
-                        "{} is damaged; restore it, or remove it to start as a new node",
-                        path.display()
-                    )
-                })?,
-                Err(error) if error.kind() == ErrorKind::NotFound => {
-                    let kept = new()?;
-                    fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).with_context(
-                        || format!("cannot make the data directory {}", dir.display()),
-                    )?;
-                    write(&dir, &kept)?;
-                    kept
-                }
-                Err(error) => bail!("cannot read {}: {error}", path.display()),
-            };
+        let kept = match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
+                format!(
+                    "{} is damaged; restore it, or remove it to start as a new node",
+                    path.display()
+                )
+            })?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let kept = new()?;
+                make_private(&dir)
+                    .with_context(|| format!("cannot make the data directory {}", dir.display()))?;
+                write(&dir, &kept)?;
+                kept
+            }
+            Err(error) => bail!("cannot read {}: {error}", path.display()),
+        };
         Ok(Self { dir: Some(dir), kept })
     }
 
@@ -95,8 +94,12 @@ fn new() -> anyhow::Result<Kept> {
 fn write(dir: &Path, kept: &Kept) -> anyhow::Result<()> {
     let (path, new) = (dir.join(FILE), dir.join(format!("{FILE}.new")));
     let attempt = || -> std::io::Result<()> {
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        // What an earlier attempt left might be readable by others.
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
         file.write_all(&serde_json::to_vec_pretty(kept)?)?;
         file.sync_all()?;
         fs::rename(&new, &path)?;
@@ -121,6 +124,9 @@ mod tests {
         let dir = temp.path().join("a/b");
         let mut first = Home::open(Some(dir.clone())).unwrap();
         assert_eq!(first.remembered(), None);
+        let left = dir.join(format!("{FILE}.new"));
+        fs::write(&left, "left over").unwrap();
+        fs::set_permissions(&left, fs::Permissions::from_mode(0o644)).unwrap();
         first.remember(remembered()).unwrap();
         let second = Home::open(Some(dir.clone())).unwrap();
         assert_eq!(second.key(), first.key());

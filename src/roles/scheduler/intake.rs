@@ -10,9 +10,11 @@ use std::sync::Arc;
 use imbl::OrdSet;
 
 use super::core::{Core, Deadline};
+use super::credible::credible;
 use super::registry::superseded;
 use super::replica::{Ending, Verdict, judge};
 use super::state::{Delivery, Done, Failure, Instance, Node, Seen, StopCause};
+use crate::model::error::shown;
 use crate::model::view::NodeStatus;
 use crate::model::wall::unix_ms;
 use crate::model::wire::{DockerState, HeartbeatRequest, HeartbeatResponse};
@@ -86,7 +88,7 @@ impl Core {
         }
         self.node_heard(&node.id, docker, seq, true);
         let says_something = !(containers.is_empty() && gone.is_empty());
-        let mut listed = listed(&node.id, containers);
+        let mut listed = self.listed(&node.id, containers);
         // Beside what is gone, what was ordered and is in none of its reports yet.
         let mut told: BTreeSet<InstanceId> = gone.into_iter().collect();
         told.extend(node.unlisted.iter().cloned());
@@ -111,7 +113,7 @@ impl Core {
         let HeartbeatRequest { incarnation, seq, synced, docker, containers, .. } = request;
         let looked = synced || planted(Fault::AbsenceBeforeSynced);
         let complete = looked && docker.state == DockerState::Ok;
-        let mut listed = listed(node, containers);
+        let mut listed = self.listed(node, containers);
         let expected: Vec<InstanceId> = self
             .state
             .nodes
@@ -135,6 +137,32 @@ impl Core {
         if complete {
             self.node_answered_for(node);
         }
+    }
+
+    /// What a node says of its own, as far as it can be.
+    fn listed(
+        &mut self,
+        node: &NodeId,
+        containers: Vec<ContainerInstance>,
+    ) -> BTreeMap<InstanceId, ContainerInstance> {
+        let mut listed = BTreeMap::new();
+        let mut nonsense: Vec<InstanceId> = Vec::new();
+        for report in containers.into_iter().filter(|report| report.node_id == *node) {
+            let id = report.id.clone();
+            match credible(report) {
+                Some(report) => drop(listed.insert(id, report)),
+                None => nonsense.push(id),
+            }
+        }
+        if let Some(first) = nonsense.first() {
+            let message = format!(
+                "node {node} reports {} instance(s) that cannot be, such as {}; ignored",
+                nonsense.len(),
+                shown(first.as_str())
+            );
+            self.note_node(node, "NonsenseReported", message);
+        }
+        listed
     }
 
     /// One that the node lists. Returns whether it is known as it was told.
@@ -428,15 +456,6 @@ impl Core {
         }
         self.record_replica(&name, number);
     }
-}
-
-/// What a node says of its own.
-fn listed(
-    node: &NodeId,
-    containers: Vec<ContainerInstance>,
-) -> BTreeMap<InstanceId, ContainerInstance> {
-    let own = containers.into_iter().filter(|report| report.node_id == *node);
-    own.map(|report| (report.id.clone(), report)).collect()
 }
 
 /// What an instance's end looks like to a person.

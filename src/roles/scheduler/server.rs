@@ -24,10 +24,12 @@ use super::message::{Noted, Reply as Answer, RolloutCall, UserCall};
 use super::views::Snapshot;
 use crate::client::AgentClient;
 use crate::http::{Handler, Reply, Request, Route};
-use crate::identity::access::speaks_for;
+use crate::identity::access::{may_see_values, speaks_for};
 use crate::identity::keeper::Keeper;
 use crate::metrics::Requests;
-use crate::model::view::{ChangeResponse, RolloutRequest, ScaleRequest, UndoRequest};
+use crate::model::view::{
+    ChangeResponse, RevisionView, RolloutRequest, ScaleRequest, UndoRequest, WorkloadView,
+};
 use crate::model::wire::{HeartbeatRequest, RegisterRequest};
 use crate::model::{ApiError, WorkloadSpec, parse, validate};
 
@@ -225,6 +227,7 @@ impl SchedulerServer {
             Call::Asset => page::asset(request.param("file"), &request.headers),
             Call::Health => self.health(),
             Call::Metrics => self.metrics().await,
+            Call::NodeMetrics => streams::metrics(&snapshot(), &self.agents, &request).await,
             Call::Register => self.register(&request).await,
             Call::Heartbeat => self.heartbeat(&request).await,
             Call::Join => self.join(&request),
@@ -270,7 +273,10 @@ impl SchedulerServer {
             Call::Cordon => self.set_schedulable(&request, false).await,
             Call::Uncordon => self.set_schedulable(&request, true).await,
             Call::RemoveNode => self.remove_node(&request).await,
-            Call::Workloads => self.list(|snapshot| Ok(snapshot.workloads())).await,
+            Call::Workloads => {
+                let values = may_see_values(&request.caller.identity);
+                self.list(move |snapshot| Ok(shown_to(values, snapshot.workloads()))).await
+            }
             Call::Nodes => self.list(|snapshot| Ok(snapshot.nodes())).await,
             Call::Instances => {
                 let workload = request.query.get("workload").map(str::to_owned);
@@ -281,9 +287,25 @@ impl SchedulerServer {
                 })
                 .await
             }
-            Call::Workload => one(&request, "id", &snapshot(), Snapshot::workload),
+            Call::Workload => {
+                let values = may_see_values(&request.caller.identity);
+                one(&request, "id", &snapshot(), |snapshot, id| {
+                    let view = snapshot.workload(id)?;
+                    Some(if values { view } else { view.without_values() })
+                })
+            }
             Call::Explain => one(&request, "id", &snapshot(), Snapshot::explain),
-            Call::History => one(&request, "id", &snapshot(), Snapshot::history),
+            Call::History => {
+                let values = may_see_values(&request.caller.identity);
+                one(&request, "id", &snapshot(), |snapshot, id| {
+                    let mut revisions = snapshot.history(id)?;
+                    if !values {
+                        revisions =
+                            revisions.into_iter().map(RevisionView::without_values).collect();
+                    }
+                    Some(revisions)
+                })
+            }
             Call::Discover => discover(&snapshot(), request.param("name")),
             Call::WorkloadLogs => joint::logs(&self.handle, &self.agents, &request),
             Call::Logs => streams::logs(&snapshot(), &self.agents, &request).await,
@@ -304,6 +326,14 @@ async fn aside(
         // Let the one place that handles panics handle this one, too.
         Err(Ok(panic)) => std::panic::resume_unwind(panic),
         Err(Err(_cancelled)) => Err(stopping()),
+    }
+}
+
+/// Workloads for a reader who may see the values of their environment, or may not.
+fn shown_to(values: bool, workloads: Vec<WorkloadView>) -> Vec<WorkloadView> {
+    match values {
+        true => workloads,
+        false => workloads.into_iter().map(WorkloadView::without_values).collect(),
     }
 }
 

@@ -1,19 +1,24 @@
 //! Several hosts on one machine: each has a network of its own, wired to the others
 //! by a bridge, its own Docker daemon and its own agent; the first one also has the
-//! scheduler.
+//! scheduler. It is a cluster as `docs/operations.md` has it installed: with TLS, nodes
+//! that have joined with a token, and an admin with a file of credentials.
 //!
 //! There is no default route: a daemon that looked for a registry would wait long.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 use kube_lite::client::Client;
+use kube_lite::identity::credentials::Credentials;
+use kube_lite::identity::keeper::ADMIN_FILE;
+use kube_lite::identity::membership::Membership;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::docker::{Container, Truth};
-use crate::http;
 use crate::network::{Fault, Namespace, Rule, entering, run};
 use crate::process::Process;
 use crate::sandbox::{Api, IMAGE};
@@ -115,6 +120,10 @@ pub struct Hosts {
     pub api: Api,
     directory: TempDir,
     binary: String,
+    /// What `--join` of the agents takes.
+    invitation: String,
+    /// More options of the scheduler.
+    options: Vec<String>,
 }
 
 impl std::ops::Deref for Hosts {
@@ -132,6 +141,14 @@ impl Hosts {
     /// # Panics
     /// When one of them does not come up.
     pub async fn start(binary: &str, count: u8) -> Self {
+        Self::start_with(binary, count, &[]).await
+    }
+
+    /// The same with more options for the scheduler.
+    ///
+    /// # Panics
+    /// When one of them does not come up.
+    pub async fn start_with(binary: &str, count: u8, options: &[&str]) -> Self {
         let directory = TempDir::new().expect("a directory");
         ip(&format!("link add {SWITCH} type bridge"));
         ip(&format!("address add {}/24 dev {SWITCH}", address(OURS)));
@@ -143,15 +160,15 @@ impl Hosts {
         }))
         .await;
         let first = machines.first().expect("one host at least");
-        let scheduler = scheduler(binary, directory.path(), &first.1).await;
-        let url = format!("http://{}:8080", address(1));
-        let health = http::get(&format!("{}:8080", address(1)), "/health").await.expect("health");
-        let cluster = health.json()["cluster"].as_str().expect("the cluster's id").to_owned();
-        let api = Api {
-            client: Client::new(&url).expect("a client"),
-            truth: first.2.truth(&cluster),
-            url,
-        };
+        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        let invitation = founded(binary, directory.path(), &first.1);
+        let scheduler = scheduler(binary, directory.path(), &first.1, &options).await;
+        let admin = directory.path().join("scheduler").join(ADMIN_FILE);
+        let admin = Credentials::read(&admin).expect("credentials").expect("an admin");
+        let client = client_of(&admin);
+        let health = client.health().await.expect("health");
+        let cluster = health.cluster.expect("the cluster's id");
+        let api = Api { truth: first.2.truth(&cluster), client, url: admin.server };
         let hosts = machines.into_iter().map(|(number, network, docker)| Host {
             agent: None,
             truth: docker.truth(&cluster),
@@ -166,6 +183,8 @@ impl Hosts {
             api,
             directory,
             binary: binary.to_owned(),
+            invitation,
+            options,
         };
         for index in 0..all.hosts.len() {
             all.start_agent(index).await;
@@ -226,19 +245,127 @@ impl Hosts {
         self.hosts[index].docker.power_on(&network).await;
         if index == 0 {
             let (binary, at) = (&self.binary, self.directory.path());
-            self.scheduler = Some(scheduler(binary, at, &network).await);
+            self.scheduler = Some(scheduler(binary, at, &network, &self.options).await);
         }
         self.hosts[index].network = Some(network);
         self.start_agent(index).await;
+    }
+
+    /// Ends the agent of a host, its containers running on.
+    ///
+    /// # Panics
+    /// When there is no such host.
+    pub fn stop_agent(&mut self, name: &str) {
+        self.host(name).agent = None;
+    }
+
+    /// Starts the agent of a host that is on, over the data it has.
+    ///
+    /// # Panics
+    /// When there is no such host, or it does not come up.
+    pub async fn start_agent_of(&mut self, name: &str) {
+        let index = self.hosts.iter().position(|host| host.name() == name).expect("a host");
+        self.start_agent(index).await;
+    }
+
+    /// The IP address of the host of this name.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn address_of(&self, name: &str) -> String {
+        self.hosts.iter().find(|host| host.name() == name).expect("a host").address()
+    }
+
+    /// A host takes the address of another one that is off, and everybody believes it.
+    ///
+    /// # Panics
+    /// When it is on.
+    pub fn take_address(&self, of: &str, by: &str) {
+        let (taken, by) = (self.address_of(of), self.hosts.iter().find(|host| host.name() == by));
+        let network = by.and_then(|host| host.network.as_ref()).expect("a host that is on");
+        network.run(&format!("ip address add {taken}/24 dev {CARD}"));
+        self.forget_where_it_was(&taken);
+    }
+
+    /// The host has its own address alone again.
+    ///
+    /// # Panics
+    /// When it had not taken the other.
+    pub fn give_back_address(&self, of: &str, by: &str) {
+        let (taken, by) = (self.address_of(of), self.hosts.iter().find(|host| host.name() == by));
+        let network = by.and_then(|host| host.network.as_ref()).expect("a host that is on");
+        network.run(&format!("ip address delete {taken}/24 dev {CARD}"));
+        self.forget_where_it_was(&taken);
+    }
+
+    /// What the others, the caller included, know of the card at an address.
+    fn forget_where_it_was(&self, address: &str) {
+        let forget = |mut command: Command| {
+            let _ = command.args(["neigh", "flush", "to", address]).output();
+        };
+        forget(Command::new("ip"));
+        for network in self.hosts.iter().filter_map(|host| host.network.as_ref()) {
+            forget(network.command("ip"));
+        }
+    }
+
+    /// What the agent of a host has said.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn said(&self, name: &str) -> String {
+        let host = self.hosts.iter().find(|host| host.name() == name).expect("a host");
+        host.agent.as_ref().expect("an agent").output()
+    }
+
+    /// What the scheduler has said.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn scheduler_said(&self) -> String {
+        self.scheduler.as_ref().expect("a scheduler").output()
+    }
+
+    /// Where the agent of a host, or the `scheduler`, keeps its data.
+    pub fn data_of(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The credentials of the cluster's admin.
+    pub fn admin_file(&self) -> PathBuf {
+        self.data_of("scheduler").join(ADMIN_FILE)
+    }
+
+    /// What a node has to prove who it is, for who plays it.
+    ///
+    /// # Panics
+    /// When it has joined nothing.
+    pub fn member(&self, name: &str) -> Arc<Membership> {
+        let member = Membership::open(&self.data_of(name), &name.into());
+        member.expect("an identity").expect("a node that has joined")
+    }
+
+    /// When a node's certificate was signed, and until when it is good, in seconds
+    /// since 1970.
+    ///
+    /// # Panics
+    /// When it has none.
+    pub fn certificate(&self, name: &str) -> (u64, u64) {
+        let text = std::fs::read_to_string(self.data_of(name).join("identity.json"));
+        let kept: Value = serde_json::from_str(&text.expect("an identity")).expect("JSON");
+        let number = |field: &str| kept["certificate"][field].as_u64().expect("a time");
+        (number("issuedAt"), number("expiresAt"))
     }
 
     async fn start_agent(&mut self, index: usize) {
         let host = &self.hosts[index];
         let mut command = host.command(&self.binary);
         command
-            .args(["agent", "--scheduler", &self.api.url, "--listen", ":8081", "--insecure"])
+            .args(["agent", "--listen", &format!("{}:8081", host.address())])
             .args(["--node-id", &host.name(), "--data-dir"])
-            .arg(self.directory.path().join(host.name()))
+            .arg(self.data_of(&host.name()))
+            .env("KUBE_LITE_JOIN", &self.invitation)
+            .env_remove("KUBE_LITE_SERVER")
             .env("DOCKER_HOST", host.docker.docker_host());
         let process = Process::start(&format!("the agent of {}", host.name()), &mut command);
         listens(&process).await;
@@ -291,14 +418,37 @@ async fn wired(number: u8) -> Namespace {
     network
 }
 
-async fn scheduler(binary: &str, directory: &Path, network: &Namespace) -> Process {
+/// Founds the cluster on the first host. What `--join` takes.
+fn founded(binary: &str, directory: &Path, network: &Namespace) -> String {
+    let mut command = network.command(binary);
+    let (host, listen) = (address(1), format!("{}:8080", address(1)));
+    command.args(["scheduler", "--init", "--host", &host, "--listen", &listen, "--data-dir"]);
+    let output = command.arg(directory.join("scheduler")).output().expect("--init");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let join = said.split_whitespace().skip_while(|word| *word != "--join").nth(1);
+    join.unwrap_or_else(|| panic!("no line to join with: {output:?}")).to_owned()
+}
+
+async fn scheduler(
+    binary: &str,
+    directory: &Path,
+    network: &Namespace,
+    options: &[String],
+) -> Process {
     let mut command = network.command(binary);
     command
-        .args(["scheduler", "--listen", ":8080", "--insecure", "--data-dir"])
-        .arg(directory.join("scheduler"));
+        .args(["scheduler", "--listen", &format!("{}:8080", address(1)), "--data-dir"])
+        .arg(directory.join("scheduler"))
+        .args(options);
     let process = Process::start("the scheduler", &mut command);
     listens(&process).await;
     process
+}
+
+/// A client with these credentials, as `ctl` is one.
+fn client_of(admin: &Credentials) -> Client {
+    let client = Client::pinned(&admin.server, &admin.fingerprint).expect("a client");
+    client.with_token(&admin.token)
 }
 
 async fn listens(process: &Process) {

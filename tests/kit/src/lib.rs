@@ -13,6 +13,7 @@
 //! - [`small_disk`]: a disk that is quickly full
 //! - [`http`]: one-off HTTP requests to containers
 //! - [`load`]: a client that picks endpoints and counts what fails
+//! - [`machine`]: a machine that boots systemd
 //! - [`replay`]: what was ready at every moment, by the scheduler's own events
 //! - [`proxy`]: sockets that stall, throttle or vanish on demand
 //! - [`registry`]: a registry on localhost
@@ -23,6 +24,7 @@ pub mod docker;
 pub mod hosts;
 pub mod http;
 pub mod load;
+pub mod machine;
 pub mod network;
 pub mod process;
 pub mod proxy;

@@ -93,7 +93,8 @@ pub fn nodes(list: &[NodeView], look: &Look) -> String {
         Column::if_any("MESSAGE"),
     ];
     if list.is_empty() {
-        let advice = "start an agent: kube-lite agent --scheduler URL, or a sandbox: kube-lite dev";
+        let advice = "start an agent: kube-lite agent --scheduler URL (with TLS: --join, and what \
+                      kube-lite ctl token create --role join prints), or a sandbox: kube-lite dev";
         return format!("no nodes yet; {advice}\n");
     }
     let row = |node: &NodeView| {

@@ -20,6 +20,7 @@ use serde_json::Value;
 use super::{FORMAT, META, Meta, RecoverError, put, read, sense};
 use crate::model::WorkloadId;
 use crate::roles::scheduler::core::Core;
+use crate::roles::scheduler::credible::{LAST_EPOCH, LAST_REVISION};
 
 /// Key of the [`Restored`] record.
 pub(super) const RESTORED: &str = "restored";
@@ -86,7 +87,7 @@ impl Core {
     /// A container was found of a revision that is not known. If it is past the
     /// last one of its name, nobody gets its number any more.
     pub(in crate::roles::scheduler) fn keep_number(&mut self, name: &WorkloadId, revision: u64) {
-        if sense::revision(revision).is_err() {
+        if revision > LAST_REVISION {
             return;
         }
         match self.state.workloads.get_mut(name) {
@@ -114,7 +115,8 @@ impl Core {
             cluster: self.state.cluster.clone(),
             epoch: epoch.saturating_add(1),
         };
-        if epoch < self.state.epoch || sense::meta(&next).is_err() {
+        // Whatever an agent says, this scheduler must be able to start again.
+        if epoch < self.state.epoch || next.epoch > LAST_EPOCH {
             return;
         }
         let before = std::mem::replace(&mut self.state.epoch, next.epoch);

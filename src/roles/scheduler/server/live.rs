@@ -11,9 +11,10 @@ use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::Call;
+use super::{Call, shown_to};
 use crate::http::reply::EVENT_STREAM;
 use crate::http::{Outflow, Reply, Request};
+use crate::identity::access::may_see_values;
 use crate::model::ApiError;
 use crate::roles::scheduler::changes::Scope;
 use crate::roles::scheduler::driver::SchedulerHandle;
@@ -61,7 +62,8 @@ pub(super) fn stream(
     };
     let permit = watchers.admit()?;
     let (out, reply) = Reply::live_stream(EVENT_STREAM);
-    let watcher = Watcher { handle: handle.clone(), out, _permit: permit };
+    let values = may_see_values(&request.caller.identity);
+    let watcher = Watcher { handle: handle.clone(), out, values, _permit: permit };
     tokio::spawn(watcher.run(since));
     Ok(reply)
 }
@@ -70,18 +72,26 @@ pub(super) fn stream(
 struct Watcher {
     handle: SchedulerHandle,
     out: Outflow,
+    /// Whether the values of environments are for this reader.
+    values: bool,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Watcher {
     async fn run(self, since: Option<u64>) {
+        let values = self.values;
         let mut published = self.handle.snapshots();
         published.mark_unchanged();
         let mut seen = self.handle.snapshot();
         let scope = Scope::of(&seen, INSTANCES);
         let first = {
             let (snapshot, scope) = (seen.clone(), scope.clone());
-            made(move || message("state", &snapshot, &snapshot.cluster(&scope, since))).await
+            made(move || {
+                let mut all = snapshot.cluster(&scope, since);
+                all.workloads = shown_to(values, all.workloads);
+                message("state", &snapshot, &all)
+            })
+            .await
         };
         if self.send(first).await.is_none() {
             return;
@@ -106,7 +116,8 @@ impl Watcher {
             let text = {
                 let (now, scope) = (now.clone(), scope.clone());
                 made(move || {
-                    let changes = now.changes_since(&seen, &scope);
+                    let mut changes = now.changes_since(&seen, &scope);
+                    changes.workloads = shown_to(values, changes.workloads);
                     (quiet || !changes.is_empty()).then(|| message("changes", &now, &changes))
                 })
                 .await

@@ -15,6 +15,8 @@ pub enum Call {
     Health,
     /// Figures for Prometheus.
     Metrics,
+    /// Figures of an agent, for Prometheus.
+    NodeMetrics,
     /// An agent introduces itself.
     Register,
     /// An agent reports.
@@ -103,6 +105,14 @@ pub const ROUTES: &[Route<Call>] = {
         Route::new(M::GET, "/assets/{file}", Call::Asset, Public, "A file of the dashboard"),
         Route::new(M::GET, "/health", Call::Health, Public, "Whether the scheduler itself is well"),
         Route::new(M::GET, "/metrics", Call::Metrics, Viewer, "Figures about cluster and scheduler, for Prometheus"),
+        Route::new(
+            M::GET,
+            "/nodes/{id}/metrics",
+            Call::NodeMetrics,
+            Viewer,
+            "Figures about a node's agent, for Prometheus",
+        )
+        .streaming(),
         Route::new(M::POST, "/register", Call::Register, Agent, "An agent introduces itself")
             .body(64 * KIB),
         Route::new(

@@ -9,8 +9,9 @@ use super::Call;
 use crate::client::{AgentClient, ByteStream, ClientError};
 use crate::http::reply::{JSON_LINES, TEXT};
 use crate::http::{Outflow, Reply, Request};
-use crate::model::ApiError;
+use crate::metrics::OPEN_METRICS;
 use crate::model::view::EventView;
+use crate::model::{ApiError, NodeId};
 use crate::roles::scheduler::driver::SchedulerHandle;
 use crate::roles::scheduler::views::Snapshot;
 
@@ -117,8 +118,28 @@ pub(super) async fn logs(
         .on_behalf_of(&request.id)
         .logs(&agents.at(&node, &agent), instance.as_str(), tail, follow)
         .await
-        .map_err(|error| agent_trouble(&agent, instance.as_str(), error))?;
+        .map_err(|error| agent_trouble(&agent, &format!("the log of {instance}"), error))?;
     let (out, reply) = if follow { Reply::live_stream(TEXT) } else { Reply::stream(TEXT) };
+    tokio::spawn(hand_on(source, out));
+    Ok(reply)
+}
+
+/// `GET /nodes/{id}/metrics`: what the node's agent tells Prometheus. An agent obeys its
+/// scheduler alone and knows no tokens.
+pub(super) async fn metrics(
+    snapshot: &Snapshot,
+    agents: &AgentClient,
+    request: &Request<Call>,
+) -> Result<Reply, ApiError> {
+    let id = NodeId::from(request.param("id"));
+    let node = snapshot.state.nodes.get(&id).ok_or_else(|| {
+        ApiError::not_found(format!("there is no node {id}; list them: kube-lite ctl nodes"))
+    })?;
+    let source =
+        agents.on_behalf_of(&request.id).metrics(&agents.at(&id, &node.address)).await.map_err(
+            |error| agent_trouble(&node.address, &format!("the figures of {id}"), error),
+        )?;
+    let (out, reply) = Reply::stream(OPEN_METRICS);
     tokio::spawn(hand_on(source, out));
     Ok(reply)
 }
@@ -147,24 +168,25 @@ async fn hand_on(mut source: ByteStream, out: Outflow) {
 }
 
 /// Why a log cannot be had from its agent.
-fn agent_trouble(agent: &str, instance: &str, error: ClientError) -> ApiError {
+fn agent_trouble(agent: &str, what: &str, error: ClientError) -> ApiError {
     match error {
-        // The agent knows best why not.
-        ClientError::Api(error) => error,
+        // The agent knows best why not; but who may ask is decided here, and nothing that
+        // it says may look as if it were.
+        ClientError::Api(error) if matches!(error.status, 400 | 404 | 409 | 429 | 500 | 503) => {
+            error
+        }
         ClientError::Unreachable { .. } | ClientError::TimedOut { .. } => ApiError::unavailable(
             "AgentUnreachable",
             format!(
-                "The log of {instance} is with the agent at {agent}, which does not answer \
-                 ({error}); `kube-lite ctl nodes` says how it is. Try again once it is back."
+                "The agent at {agent} has {what}, and does not answer ({error}); `kube-lite ctl \
+                 nodes` says how it is. Try again once it is back."
             ),
             3,
         ),
         error => ApiError::new(
             502,
             "BadAgentReply",
-            format!(
-                "The agent at {agent} gave no usable answer about the log of {instance}: {error}."
-            ),
+            format!("The agent at {agent} gave no usable answer about {what}: {error}."),
         ),
     }
 }
@@ -178,6 +200,21 @@ mod tests {
     use crate::roles::scheduler::message::UserCall;
     use crate::roles::scheduler::state::State;
     use crate::roles::scheduler::store::Store;
+
+    /// A node could else tell people that their token is no good, or send them elsewhere.
+    #[test]
+    fn an_agent_does_not_speak_for_the_scheduler() {
+        let passed_on = |status| {
+            let error = ApiError::new(status, "Reason", "words");
+            agent_trouble("10.0.0.2:8081", "the log of web-1", ClientError::Api(error)).status
+        };
+        for status in [400, 404, 409, 503] {
+            assert_eq!(passed_on(status), status);
+        }
+        for status in [101, 204, 302, 401, 403, 407, 413, 421] {
+            assert_eq!(passed_on(status), 502, "{status}");
+        }
+    }
 
     #[tokio::test]
     async fn a_reader_that_falls_behind_is_told() {

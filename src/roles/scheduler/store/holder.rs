@@ -6,10 +6,11 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use super::error::StoreError;
+use crate::paths::make_private;
 
 const FILE: &str = "scheduler.lock";
 
@@ -27,7 +28,7 @@ impl Holder {
             path: directory.to_owned(),
             source: error.into(),
         };
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+        make_private(directory).map_err(failed)?;
         let file = OpenOptions::new()
             .read(true)
             .write(true)

@@ -55,10 +55,10 @@ fn tell(hosts: &Hosts, binary: &str, machine: &str) {
         println!("                    nsenter --net={}", host.network_file());
     }
     println!("\nThis machine is {machine} on their network. The scheduler is on h1:\n");
-    println!("  export KUBE_LITE_SERVER={}", hosts.url);
+    println!("  export KUBE_LITE_CREDENTIALS={}", hosts.admin_file().display());
     println!("  {binary} ctl nodes");
     println!("  {binary} ctl deploy -f examples/hello.json");
-    println!("  a browser: {}/", hosts.url);
+    println!("  a browser: {}/ (its certificate is of the cluster's own authority)", hosts.url);
     if let Some(last) = hosts.hosts.last() {
         let enter = format!("nsenter --net={}", last.network_file());
         println!("\nCut {} off, and heal it:\n", last.name());
