@@ -631,7 +631,7 @@ async fn who_is_shut_out_hears_no_more() {
     let asked = TokenRequest { role: Grant::Viewer, name: None, expires_in_seconds: None };
     let made = cluster.keeper.create_token(&asked).unwrap();
     let tls = client_config(&cluster.authority, None).unwrap();
-    let viewer = Shown { tls, token: Some(made.secret) };
+    let viewer = Shown { tls, token: Some(made.secret), headers: Vec::new() };
     let mut streams = Vec::new();
     for path in ["/stream", "/events?follow=true"] {
         let mut stream = viewer.open(addr, path).await;

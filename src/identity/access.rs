@@ -385,7 +385,8 @@ mod tests {
 
     #[test]
     fn values_are_for_those_who_can_set_them() {
-        let person = |role| Identity::Person { name: String::new(), role };
+        let proof = Proof::Token(String::new());
+        let person = |role| Identity::Person { name: String::new(), role, proof: proof.clone() };
         assert!(may_see_values(&Identity::Anybody), "nobody is asked who he is");
         assert!(may_see_values(&person(Role::Admin)) && may_see_values(&person(Role::Operator)));
         for caller in [person(Role::Viewer), Identity::Nobody, Identity::Node("n".into())] {
