@@ -7,11 +7,14 @@ use kube_lite::cli::{Cli, LogFormat, Role, RuntimeKind};
 use kube_lite::roles::{agent, ctl, dev, scheduler};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -90,20 +93,26 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Logs go to stderr; `RUST_LOG` overrides what of them.
+/// Logs go to stderr; `RUST_LOG` overrides what of them: `debug`, or a level for each
+/// part, as `info,kube_lite::http=debug`. What it does not understand counts as not given.
 fn log_to_stderr(default: &str, style: Style) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let asked = std::env::var("RUST_LOG").ok().filter(|words| !words.is_empty());
+    let asked = asked.and_then(|words| words.parse::<Targets>().ok());
+    let filter = asked.or_else(|| default.parse().ok()).unwrap_or_default();
     let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(LevelFilter::TRACE)
         .with_writer(std::io::stderr)
         .with_target(false)
         // A terminal that was closed takes no complaints either.
         .log_internal_errors(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     match style {
-        Style::Brief => subscriber.event_format(Brief).init(),
-        Style::Lines => subscriber.compact().init(),
-        Style::Json => subscriber.json().flatten_event(true).with_current_span(false).init(),
+        Style::Brief => subscriber.event_format(Brief).finish().with(filter).init(),
+        Style::Lines => subscriber.compact().finish().with(filter).init(),
+        Style::Json => {
+            let json = subscriber.json().flatten_event(true).with_current_span(false);
+            json.finish().with(filter).init();
+        }
     }
 }
 

@@ -439,6 +439,7 @@ impl Core {
         if let Some(slot) = self.state.workloads.get_mut(workload) {
             if let Some(replica) = Arc::make_mut(slot).replicas.get_mut(&number) {
                 change(replica);
+                replica.tidy();
             }
             self.agenda.replicas.insert((workload.clone(), number));
         }

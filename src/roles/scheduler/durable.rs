@@ -13,7 +13,6 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet, Vector};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use smallvec::SmallVec;
 
 mod restored;
 mod sense;
@@ -22,7 +21,7 @@ pub use self::restored::after_restore;
 use self::restored::{RESTORED, Restored};
 use super::core::{Core, Deadline};
 use super::message::{Millis, Moment, Record};
-use super::state::{Done, Failure, Node, Replica, Revision, Rollout, State, Workload};
+use super::state::{Done, Failure, Node, Past, Replica, Revision, Rollout, State, Workload};
 use crate::model::view::NodeStatus;
 use crate::model::wall::rfc3339;
 use crate::model::wire::DockerStatus;
@@ -483,17 +482,7 @@ fn node_of(id: NodeId, record: NodeRecord, now: u64) -> Node {
 
 /// Whether a replica knows anything that a new one would not.
 fn has_learned(replica: &Replica) -> bool {
-    let Replica { restarts, step, not_before, done, done_before, arrived, .. } = replica;
-    let Replica { last_failure, pin, follows, .. } = replica;
-    *restarts > 0
-        || *step > 0
-        || *arrived
-        || not_before.is_some()
-        || done.is_some()
-        || done_before.is_some()
-        || last_failure.is_some()
-        || pin.is_some()
-        || follows.is_some()
+    replica.arrived || **replica != Past::default()
 }
 
 fn replica_of(revision: u64, record: ReplicaRecord, moment: Moment, timing: &Timing) -> Replica {
@@ -504,21 +493,18 @@ fn replica_of(revision: u64, record: ReplicaRecord, moment: Moment, timing: &Tim
         .map(|wall| wall.saturating_sub(moment.wall).min(longest))
         .filter(|left| *left > 0)
         .map(|left| moment.now + left);
-    Replica {
-        revision,
-        instances: SmallVec::new(),
+    let past = Past {
         restarts: record.restarts,
         step: record.step,
         not_before,
         done: record.done.filter(|_| !planted(Fault::DoneForgotten)).map(Box::new),
         done_before: record.done_before.map(Box::new),
-        arrived: record.arrived,
-        recorded: true,
         last_failure: record.last_failure.map(Box::new),
         pin: record.pin,
         follows: record.follows,
-        unaccounted: true,
-    }
+    };
+    let place = Replica { arrived: record.arrived, recorded: true, ..Replica::of(revision) };
+    Replica { unaccounted: true, ..place }.after(past)
 }
 
 /// Numbers of the replicas that are of another revision, by revision.

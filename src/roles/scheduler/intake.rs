@@ -13,7 +13,7 @@ use super::core::{Core, Deadline};
 use super::credible::credible;
 use super::registry::superseded;
 use super::replica::{Ending, Verdict, judge};
-use super::state::{Delivery, Done, Failure, Instance, Node, Seen, StopCause};
+use super::state::{Delivery, Done, Failure, Instance, Node, Remark, Seen, StopCause};
 use crate::model::error::shown;
 use crate::model::view::NodeStatus;
 use crate::model::wall::unix_ms;
@@ -511,14 +511,10 @@ pub(super) fn seen(report: ContainerInstance, now: u64) -> Seen {
         container_id: report.container_id.into(),
         phase: report.phase,
         health: report.health,
-        exit_code: report.exit_code,
         ip: report.ip.and_then(|ip| ip.parse().ok()),
         ports: report.ports.into(),
         started_wall: report.started_at.as_deref().and_then(unix_ms),
-        reason: report.reason,
-        message: report.message,
         running_since: if over { None } else { since(report.running_for_ms) },
-        ran_for_ms: if over { report.running_for_ms } else { None },
         healthy_since: if report.health == Health::Healthy {
             since(report.healthy_for_ms)
         } else {
@@ -526,6 +522,13 @@ pub(super) fn seen(report: ContainerInstance, now: u64) -> Seen {
         },
         restart_due: report.restart_due,
         stopping: report.stopping,
+        remark: Remark {
+            exit_code: report.exit_code,
+            reason: report.reason,
+            message: report.message,
+            ran_for_ms: report.running_for_ms.filter(|_| over),
+        }
+        .boxed(),
     }
 }
 

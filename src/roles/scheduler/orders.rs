@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::core::{Core, Deadline};
 use super::message::{Order, OrderAnswer, OrderBody, OrderKind};
-use super::state::{ContainerId, Delivery, Instance, Seen};
+use super::state::{ContainerId, Delivery, Instance, Remark, Seen};
 use crate::model::view::NodeStatus;
 use crate::model::wire::{Fence, RunOrder, order_version};
 use crate::model::{ApiError, InstanceId, NodeId, Phase, PortMapping, Reason};
@@ -242,17 +242,15 @@ impl Core {
             container_id: ContainerId::none(),
             phase: Phase::Failed,
             health: crate::model::Health::Unknown,
-            exit_code: None,
             ip: None,
             ports: SmallVec::new(),
             started_wall: None,
-            reason: Some(reason),
-            message: Some(message),
             running_since: None,
-            ran_for_ms: None,
             healthy_since: None,
             restart_due: false,
             stopping: false,
+            remark: Remark { reason: Some(reason), message: Some(message), ..Remark::default() }
+                .boxed(),
         });
         self.touch(&instance.id, |i| i.seen = failed.seen.clone());
         self.instance_ended(&failed);

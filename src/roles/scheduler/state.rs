@@ -14,8 +14,10 @@ mod workload;
 use std::sync::Arc;
 
 pub use self::container_id::ContainerId;
-pub use self::instance::{Delivery, Instance, Seen, Stop, StopCause};
-pub use self::workload::{Done, Failure, Replica, Revision, Rollout, RolloutState, Word, Workload};
+pub use self::instance::{Delivery, Instance, Remark, Seen, Stop, StopCause};
+pub use self::workload::{
+    Done, Failure, Past, Replica, Revision, Rollout, RolloutState, Word, Workload,
+};
 use imbl::{OrdMap, OrdSet, Vector};
 use serde::{Deserialize, Serialize};
 

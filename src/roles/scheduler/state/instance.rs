@@ -3,6 +3,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
 
 use std::net::IpAddr;
+use std::ops::{Deref, DerefMut};
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -152,7 +153,8 @@ impl StopCause {
     }
 }
 
-/// What an agent said of an instance.
+/// What an agent said of an instance. Most run and are well: what is said of the others
+/// is kept apart, as [`Remark`], whose fields are read and written as if they were its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     /// Docker's id.
@@ -161,26 +163,58 @@ pub struct Seen {
     pub phase: Phase,
     /// What the probe says.
     pub health: Health,
-    /// Exit code, once exited.
-    pub exit_code: Option<i64>,
     /// The container's address.
     pub ip: Option<IpAddr>,
     /// Published ports.
     pub ports: SmallVec<[PublishedPort; 2]>,
     /// Wall time of its start, Unix milliseconds, for display.
     pub started_wall: Option<u64>,
-    /// Why it is not running and ready, by the agent.
-    pub reason: Option<Reason>,
-    /// The same in one sentence.
-    pub message: Option<String>,
     /// Since when it has been running.
     pub running_since: Option<Millis>,
-    /// How long it ran, once over, milliseconds.
-    pub ran_for_ms: Option<u64>,
     /// Since when it has been healthy.
     pub healthy_since: Option<Millis>,
     /// Unhealthy for so long that it is to be restarted.
     pub restart_due: bool,
     /// Already being stopped, says the agent.
     pub stopping: bool,
+    /// Made by [`Remark::boxed`]: none says the same as one that says nothing.
+    pub remark: Option<Box<Remark>>,
+}
+
+/// What is said of an instance that is over, or not running and ready.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remark {
+    /// Exit code, once exited.
+    pub exit_code: Option<i64>,
+    /// Why it is not running and ready, by the agent.
+    pub reason: Option<Reason>,
+    /// The same in one sentence.
+    pub message: Option<String>,
+    /// How long it ran, once over, milliseconds.
+    pub ran_for_ms: Option<u64>,
+}
+
+/// Nothing to remark.
+static NO_REMARK: Remark =
+    Remark { exit_code: None, reason: None, message: None, ran_for_ms: None };
+
+impl Remark {
+    /// As it is kept: not at all, if it says nothing.
+    pub fn boxed(self) -> Option<Box<Self>> {
+        (self != NO_REMARK).then(|| self.into())
+    }
+}
+
+impl Deref for Seen {
+    type Target = Remark;
+
+    fn deref(&self) -> &Remark {
+        self.remark.as_deref().unwrap_or(&NO_REMARK)
+    }
+}
+
+impl DerefMut for Seen {
+    fn deref_mut(&mut self) -> &mut Remark {
+        self.remark.get_or_insert_default()
+    }
 }

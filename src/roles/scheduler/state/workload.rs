@@ -2,6 +2,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet, Vector};
@@ -175,7 +176,8 @@ pub struct Word {
 }
 
 /// One of a workload's places. There is one per container that is wanted, so what few
-/// have is kept apart.
+/// have is kept apart: its [`Past`], whose fields are read and written as if they were
+/// its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replica {
     /// The revision it is to have: during a rollout some have moved on already.
@@ -183,6 +185,20 @@ pub struct Replica {
     /// Instances in it that are not over. Usually one; two during a rollout, a
     /// drain, or while a node that was lost returns.
     pub instances: SmallVec<[InstanceId; 1]>,
+    /// In the rollout under way, its instance of the wanted revision was ready.
+    pub arrived: bool,
+    /// Something of it is on disk.
+    pub recorded: bool,
+    /// Read back after a restart, and nothing was heard of its instance yet: it
+    /// may well run on a node that is out of sight.
+    pub unaccounted: bool,
+    /// None says the same as one in which nothing has happened.
+    pub(in crate::roles::scheduler) past: Option<Box<Past>>,
+}
+
+/// What a replica has learned from instances that it had before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
     /// How often it was restarted.
     pub restarts: u32,
     /// Failures in a row.
@@ -194,25 +210,56 @@ pub struct Replica {
     /// It had finished in the revision before: that counts again if the rollout
     /// is aborted.
     pub done_before: Option<Box<Done>>,
-    /// In the rollout under way, its instance of the wanted revision was ready.
-    pub arrived: bool,
-    /// Something of it is on disk.
-    pub recorded: bool,
     /// Its last failure.
     pub last_failure: Option<Box<Failure>>,
     /// A crash is restarted where it happened.
     pub pin: Option<NodeId>,
     /// The instance that the next one follows.
     pub follows: Option<InstanceId>,
-    /// Read back after a restart, and nothing was heard of its instance yet: it
-    /// may well run on a node that is out of sight.
-    pub unaccounted: bool,
+}
+
+/// Nothing has happened yet.
+static NO_PAST: Past = Past {
+    restarts: 0,
+    step: 0,
+    not_before: None,
+    done: None,
+    done_before: None,
+    last_failure: None,
+    pin: None,
+    follows: None,
+};
+
+impl Deref for Replica {
+    type Target = Past;
+
+    fn deref(&self) -> &Past {
+        self.past.as_deref().unwrap_or(&NO_PAST)
+    }
+}
+
+impl DerefMut for Replica {
+    fn deref_mut(&mut self) -> &mut Past {
+        self.past.get_or_insert_default()
+    }
 }
 
 impl Replica {
     /// A place of its own, with nothing in it.
     pub fn of(revision: u64) -> Self {
         Self { revision, ..Self::default() }
+    }
+
+    /// The same with a past.
+    pub(in crate::roles::scheduler) fn after(self, past: Past) -> Self {
+        let mut replica = Self { past: Some(past.into()), ..self };
+        replica.tidy();
+        replica
+    }
+
+    /// Keeps no past in which nothing has happened: two that are the same are equal.
+    pub(in crate::roles::scheduler) fn tidy(&mut self) {
+        self.past.take_if(|past| **past == NO_PAST);
     }
 
     /// Gives it another revision. What has finished counts for its own revision only;
