@@ -189,7 +189,8 @@ impl Cluster {
         let gone = made(Grant::Admin, None);
         let page_of_gone = page(&signed_in(&gone.secret, SESSION_LIFE));
         keeper.revoke_token(&gone.token.id).unwrap();
-        let brief = made(Grant::Admin, Some(1));
+        // Long enough to be used, on a busy machine too.
+        let brief = made(Grant::Admin, Some(3));
         let page_of_brief = page(&signed_in(&brief.secret, SESSION_LIFE));
         let good = signed_in(&made(Grant::Admin, None).secret, SESSION_LIFE);
         let (evil, near) = (("Origin", "https://evil.example"), ("Origin", "https://localhost:1"));

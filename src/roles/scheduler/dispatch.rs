@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use tokio::sync::Semaphore;
 
-use super::driver::SchedulerHandle;
+use super::driver::Answers;
 use super::message::{Input, Order, OrderAnswer, OrderBody, OrderKind};
 use super::vitals::Vitals;
 use crate::client::{AgentClient, ClientError};
@@ -81,9 +81,9 @@ impl Dispatcher {
         }
     }
 
-    /// Delivers orders; the answer to each goes to `handle`, always, but for one that
+    /// Delivers orders; the answer to each goes to `answers`, always, but for one that
     /// was repeated before it left: that is one order.
-    pub fn send(&self, orders: Vec<Order>, handle: &SchedulerHandle) {
+    pub(super) fn send(&self, orders: Vec<Order>, answers: &Answers) {
         let mut outboxes = self.outboxes();
         for order in orders {
             let address = self.client.at(&order.fence.node, &order.address);
@@ -92,13 +92,13 @@ impl Dispatcher {
             outbox.waiting.insert(key, order);
             if outbox.senders < PER_NODE {
                 outbox.senders += 1;
-                tokio::spawn(self.clone().empty(address, handle.clone()));
+                tokio::spawn(self.clone().empty(address, answers.clone()));
             }
         }
     }
 
     /// Sends what waits for one agent until nothing does.
-    async fn empty(self, address: String, handle: SchedulerHandle) {
+    async fn empty(self, address: String, answers: Answers) {
         loop {
             // Who waits for a permit still collects.
             let Ok(_permit) = self.in_flight.acquire().await else { return };
@@ -115,11 +115,11 @@ impl Dispatcher {
                 }
                 batch
             };
-            self.deliver(&address, batch, &handle).await;
+            self.deliver(&address, batch, &answers).await;
         }
     }
 
-    async fn deliver(&self, address: &str, batch: Vec<Order>, handle: &SchedulerHandle) {
+    async fn deliver(&self, address: &str, batch: Vec<Order>, to: &Answers) {
         let Some(Order { fence, .. }) = batch.first() else { return };
         let fence = fence.clone();
         let bodies: Vec<OrderBody> = batch.into_iter().map(|order| order.body).collect();
@@ -138,7 +138,7 @@ impl Dispatcher {
                 self.vitals.unanswered.inc();
                 tracing::debug!("order for {id} on {node} was not answered: {why}");
             }
-            handle.answered(Input::Answered { node, id, kind, incarnation, answer }).await;
+            to.tell(Input::Answered { node, id, kind, incarnation, answer }).await;
         }
     }
 

@@ -159,11 +159,9 @@ impl SchedulerHandle {
         answer.await.map_err(|_| stopping())?
     }
 
-    /// Tells the core what came of an order. Waits for room: an answer that got
-    /// lost would only be asked for again.
-    pub(super) async fn answered(&self, input: Input) {
-        // A closed inbox means the scheduler ends, and with it the order's purpose.
-        let _ = self.answers.send(Mail { input, waiter: None }).await;
+    /// Where answers to orders go.
+    pub(super) fn answers(&self) -> Answers {
+        Answers(self.answers.clone())
     }
 
     /// What is, as of the last durable step.
@@ -194,6 +192,19 @@ impl SchedulerHandle {
     /// Told whenever a new snapshot is published.
     pub fn snapshots(&self) -> watch::Receiver<Snapshot> {
         self.published.clone()
+    }
+}
+
+/// Tells the core what came of orders. It keeps nothing else of the scheduler, least of
+/// all its store: who waits for an agent must not keep the next scheduler from that.
+#[derive(Clone, Debug)]
+pub(super) struct Answers(mpsc::Sender<Mail>);
+
+impl Answers {
+    /// Waits for room: an answer that got lost would only be asked for again.
+    pub(super) async fn tell(&self, input: Input) {
+        // A closed inbox means the scheduler ends, and with it the order's purpose.
+        let _ = self.0.send(Mail { input, waiter: None }).await;
     }
 }
 
@@ -290,15 +301,17 @@ impl Driver {
         Self { dispatcher, ..self }
     }
 
-    /// Runs until `stop` is told. `handle` is where orders' answers go.
+    /// Runs until `stop` is told. Orders' answers go where `handle` leads.
     pub async fn run(mut self, handle: SchedulerHandle, stop: watch::Receiver<bool>) {
-        self.attend(&handle, stop).await;
+        let answers = handle.answers();
+        drop(handle);
+        self.attend(&answers, stop).await;
         if let Some(recorder) = self.recorder.take() {
             recorder.end().await;
         }
     }
 
-    async fn attend(&mut self, handle: &SchedulerHandle, mut stop: watch::Receiver<bool>) {
+    async fn attend(&mut self, answers: &Answers, mut stop: watch::Receiver<bool>) {
         let mut batch: Vec<Mail> = Vec::with_capacity(BATCH);
         loop {
             let wake = self.wake_at();
@@ -322,7 +335,7 @@ impl Driver {
             if inputs.is_empty() {
                 inputs.push(Input::Tick);
             }
-            self.take(inputs, handle).await;
+            self.take(inputs, answers).await;
         }
     }
 
@@ -335,7 +348,7 @@ impl Driver {
         self.disk_refused_at.map_or(wake, |refused| wake.max(refused + DISK_RETRY))
     }
 
-    async fn take(&mut self, inputs: Vec<Input>, handle: &SchedulerHandle) {
+    async fn take(&mut self, inputs: Vec<Input>, answers: &Answers) {
         if let Some(recorder) = &mut self.recorder {
             recorder.before_batch(&self.core);
         }
@@ -389,7 +402,7 @@ impl Driver {
         for (ticket, reply) in replies {
             self.answer(ticket, reply);
         }
-        self.dispatcher.send(orders, handle);
+        self.dispatcher.send(orders, answers);
     }
 
     fn step(&mut self, first: bool, input: Input) -> Step {
