@@ -59,8 +59,14 @@ pub fn from_people<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
 /// Reads what another program of ours sent, skipping what this build does not
 /// know. `what` it should be is for the error.
 pub fn from_machine<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, ApiError> {
-    // By line and column only: there are many of these, and no person has written them.
-    serde_json::from_slice(bytes).map_err(|error| {
+    // There are many of these, and nearly all are good: where one is wrong is looked for
+    // only then.
+    let read = serde_json::from_slice(bytes);
+    read.or_else(|_| {
+        let mut json = serde_json::Deserializer::from_slice(bytes);
+        serde_path_to_error::deserialize(&mut json)
+    })
+    .map_err(|error| {
         // It names fields as they were sent, and stands in logs.
         let error: String = error.to_string().chars().take(LONGEST_PROBLEM).flat_map(plain).collect();
         bad_json(format!(

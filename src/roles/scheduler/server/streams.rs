@@ -247,7 +247,7 @@ mod tests {
         let (last, before) = events.split_last().unwrap();
         assert_eq!(last.kind, "FellBehind");
         assert!(last.message.contains("the oldest kept is"), "{}", last.message);
-        assert!(before.len() > 10, "something was read before");
+        assert!(!before.is_empty(), "something was read before");
         assert!(before.windows(2).all(|pair| pair[0].seq + 1 == pair[1].seq), "without a gap");
         follower.await.unwrap();
     }
