@@ -20,6 +20,8 @@ use crate::roles::scheduler::state::State;
 
 /// So many instances are read at once: each is a connection to an agent.
 const READ_AT_ONCE: usize = 50;
+/// Whether there are more is looked at this often.
+const LOOK: Duration = Duration::from_millis(100);
 /// Before a log that broke off is taken up again.
 const RETRY: Duration = Duration::from_secs(1);
 /// Lines of the tail of a log that is taken up again; the reader knows some.
@@ -83,6 +85,8 @@ impl Reader {
         let mut there: Option<BTreeSet<InstanceId>> = None;
         let (mut queue, mut outdated) = (VecDeque::new(), true);
         let mut told_waiting = 0;
+        // Something is published hundreds of times per second; who has a log seldom changes.
+        let mut pace = tokio::time::interval(LOOK);
         loop {
             if std::mem::take(&mut outdated) {
                 queue = self.to_read(&published.borrow_and_update().state, &known);
@@ -115,8 +119,8 @@ impl Reader {
             }
             tokio::select! {
                 () = self.out.reader_left() => return,
-                changed = published.changed() => match changed {
-                    Ok(()) => outdated = true,
+                _ = pace.tick(), if self.follow => match published.has_changed() {
+                    Ok(changed) => outdated |= changed,
                     Err(_) => return,
                 },
                 Some(end) = reading.join_next() => if let Ok(End::Broken(id)) = end {
